@@ -1,0 +1,216 @@
+//! The facts in memory: one map a kind, and the ways in which requests look things up.
+use super::facts::{
+    Change, Fact, IdentityFact, KeyFact, OperatorFact, OrgFact, ServiceAccountFact, SessionFact, UserFact,
+};
+use crate::kernel::{IdentityId, KeyId, Kid, OperatorId, OrgId, ServiceAccountId, SessionId, UserId};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
+
+/// What is known of one thing, and since which seq. `None`: it no longer holds.
+#[derive(Clone, Debug)]
+pub(super) struct Known<F> {
+    pub(super) seq: i64,
+    pub(super) fact: Option<F>,
+}
+
+/// Every fact.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) orgs: HashMap<OrgId, Known<OrgFact>>,
+    pub(super) users: HashMap<UserId, Known<UserFact>>,
+    pub(super) service_accounts: HashMap<ServiceAccountId, Known<ServiceAccountFact>>,
+    pub(super) identities: HashMap<IdentityId, Known<IdentityFact>>,
+    pub(super) operators: HashMap<OperatorId, Known<OperatorFact>>,
+    pub(super) keys: Keys,
+    sessions: HashMap<SessionId, Known<SessionFact>>,
+    members: HashMap<(IdentityId, OrgId), UserId>,
+    orgs_of: HashMap<IdentityId, HashSet<OrgId>>,
+    slugs: HashMap<String, OrgId>,
+    operator_kids: HashMap<Kid, OperatorId>,
+}
+
+/// Keys, half a million of them: each record stands once in a list, and two maps hold its place.
+#[derive(Default)]
+pub(super) struct Keys {
+    records: Vec<Known<KeyFact>>,
+    by_id: HashMap<KeyId, u32>,
+    by_kid: HashMap<Kid, u32>,
+}
+
+impl Table {
+    /// Per thing and never backwards, so the tail and own commits may come in any order.
+    pub(super) fn apply(&mut self, seq: i64, change: &Change) {
+        let holds = matches!(change, Change::Holds(_));
+        match change.fact() {
+            Fact::Org(fact) => {
+                if put(&mut self.orgs, fact.org, seq, holds.then(|| fact.clone())) {
+                    match holds {
+                        true => drop(self.slugs.insert(fact.slug.clone(), fact.org)),
+                        false => drop(self.slugs.remove(&fact.slug)),
+                    }
+                }
+            }
+            Fact::User(fact) => self.apply_user(seq, fact, holds),
+            Fact::ServiceAccount(fact) => {
+                put(&mut self.service_accounts, fact.service_account, seq, holds.then(|| fact.clone()));
+            }
+            Fact::Identity(fact) => {
+                put(&mut self.identities, fact.identity, seq, holds.then(|| fact.clone()));
+            }
+            Fact::Key(fact) => self.keys.apply(seq, fact, holds),
+            Fact::Session(fact) => {
+                put(&mut self.sessions, fact.session, seq, holds.then(|| fact.clone()));
+            }
+            Fact::Operator(fact) => {
+                if put(&mut self.operators, fact.token, seq, holds.then(|| fact.clone())) {
+                    match holds {
+                        true => drop(self.operator_kids.insert(fact.kid, fact.token)),
+                        false => drop(self.operator_kids.remove(&fact.kid)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_user(&mut self, seq: i64, fact: &UserFact, holds: bool) {
+        if !put(&mut self.users, fact.user, seq, holds.then(|| fact.clone())) {
+            return;
+        }
+        let Some(identity) = fact.identity else { return };
+        let place = (identity, fact.org);
+        if holds && fact.status != crate::kernel::UserStatus::Deleted {
+            self.members.insert(place, fact.user);
+            self.orgs_of.entry(identity).or_default().insert(fact.org);
+        } else if self.members.get(&place) == Some(&fact.user) {
+            self.members.remove(&place);
+            if let Some(orgs) = self.orgs_of.get_mut(&identity) {
+                orgs.remove(&fact.org);
+            }
+        }
+    }
+
+    /// The membership of a person in an org, unless it was deleted.
+    pub(super) fn member(&self, identity: IdentityId, org: OrgId) -> Option<UserId> {
+        self.members.get(&(identity, org)).copied()
+    }
+
+    /// Where a person has a membership that was not deleted.
+    pub(super) fn orgs_of(&self, identity: IdentityId) -> impl Iterator<Item = OrgId> {
+        self.orgs_of.get(&identity).into_iter().flatten().copied()
+    }
+
+    pub(super) fn org_by_slug(&self, slug: &str) -> Option<OrgId> {
+        self.slugs.get(slug).copied()
+    }
+
+    pub(super) fn operator_by_kid(&self, kid: &Kid) -> Option<&OperatorFact> {
+        self.operators.get(self.operator_kids.get(kid)?)?.fact.as_ref()
+    }
+
+    /// Was this session ended before its time?
+    pub(super) fn is_session_over(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|known| known.fact.is_some())
+    }
+
+    /// How many facts hold, by kind.
+    pub(super) fn counts(&self) -> [(&'static str, usize); 4] {
+        [
+            ("orgs", self.orgs.len()),
+            ("users", self.users.len()),
+            ("service_accounts", self.service_accounts.len()),
+            ("keys", self.keys.records.len()),
+        ]
+    }
+}
+
+impl Keys {
+    fn apply(&mut self, seq: i64, fact: &KeyFact, holds: bool) {
+        let held = holds.then(|| fact.clone());
+        if let Some(place) = self.by_id.get(&fact.key) {
+            let Some(record) = self.records.get_mut(*place as usize) else { return };
+            if record.seq >= seq {
+                return;
+            }
+            *record = Known { seq, fact: held };
+        } else {
+            let Ok(place) = u32::try_from(self.records.len()) else {
+                tracing::error!("more keys than can be counted");
+                return;
+            };
+            self.records.push(Known { seq, fact: held });
+            self.by_id.insert(fact.key, place);
+            self.by_kid.insert(fact.kid, place);
+        }
+    }
+
+    pub(super) fn get(&self, key: KeyId) -> Option<&Known<KeyFact>> {
+        self.records.get(*self.by_id.get(&key)? as usize)
+    }
+
+    pub(super) fn by_kid(&self, kid: &Kid) -> Option<&KeyFact> {
+        self.records.get(*self.by_kid.get(kid)? as usize)?.fact.as_ref()
+    }
+}
+
+/// Stores it unless something as new is known; says whether it did.
+fn put<K: Hash + Eq, F>(map: &mut HashMap<K, Known<F>>, key: K, seq: i64, fact: Option<F>) -> bool {
+    if map.get(&key).is_some_and(|known| known.seq >= seq) {
+        return false;
+    }
+    map.insert(key, Known { seq, fact });
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Id, OrgStatus};
+    use uuid::Uuid;
+
+    #[test]
+    fn a_fact_never_goes_backwards() {
+        let (org, mut table) = (OrgId::from_uuid(Uuid::nil()), Table::default());
+        let now = |status| Change::Holds(Fact::Org(OrgFact { org, slug: "acme".into(), status }));
+        table.apply(2, &now(OrgStatus::Suspended));
+        table.apply(1, &now(OrgStatus::Active));
+        let known = &table.orgs[&org];
+        assert_eq!((known.seq, known.fact.as_ref().unwrap().status), (2, OrgStatus::Suspended));
+    }
+
+    #[test]
+    fn an_org_that_is_gone_frees_its_slug() {
+        let (org, mut table) = (OrgId::from_uuid(Uuid::nil()), Table::default());
+        let fact = Fact::Org(OrgFact { org, slug: "acme".into(), status: OrgStatus::Active });
+        table.apply(1, &Change::Holds(fact.clone()));
+        assert_eq!(table.org_by_slug("acme"), Some(org));
+        table.apply(2, &Change::Gone(fact));
+        assert_eq!(table.org_by_slug("acme"), None);
+    }
+
+    #[test]
+    fn a_member_who_comes_back_is_found_under_the_new_id() {
+        let mut table = Table::default();
+        let (identity, org) = (Id::from_uuid(Uuid::from_u128(1)), Id::from_uuid(Uuid::from_u128(2)));
+        let user = |id, status| {
+            let user = Id::from_uuid(Uuid::from_u128(id));
+            let identity = Some(identity);
+            Change::Holds(Fact::User(UserFact {
+                user,
+                org,
+                identity,
+                status,
+                roles: vec![],
+                mfa_due_at_s: None,
+            }))
+        };
+        use crate::kernel::UserStatus::{Active, Deleted};
+        table.apply(1, &user(10, Active));
+        table.apply(2, &user(11, Active));
+        table.apply(3, &user(10, Deleted));
+        assert_eq!(table.member(identity, org), Some(Id::from_uuid(Uuid::from_u128(11))));
+        table.apply(4, &user(11, Deleted));
+        assert_eq!((table.member(identity, org), table.orgs_of(identity).count()), (None, 0));
+    }
+}

@@ -1,0 +1,79 @@
+//! Versions as entity tags (RFC 9110): `ETag` on every resource, `If-Match` on every change.
+use super::problem::Problem;
+use crate::kernel::Answer;
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::{StatusCode, header},
+};
+use std::future::{Ready, ready};
+
+/// Which versions a change may be made to; empty: any.
+#[derive(Clone, Debug, Default)]
+pub struct IfMatch(Option<Vec<i64>>);
+
+impl IfMatch {
+    /// May this version be changed?
+    pub fn matches(&self, version: i64) -> bool {
+        self.0.as_ref().is_none_or(|versions| versions.contains(&version))
+    }
+}
+
+impl FromRequest for IfMatch {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let lines: Vec<_> = request.headers().get_all(header::IF_MATCH).collect();
+        if lines.is_empty() {
+            return ready(Ok(Self(None)));
+        }
+        let tags = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+        let tags: Vec<&str> = tags.map(str::trim).collect();
+        // A weak tag never matches strongly, and what is no tag of ours matches nothing.
+        let versions = tags.iter().filter_map(|tag| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+        let any = tags.contains(&"*");
+        ready(Ok(Self((!any).then(|| versions.collect()))))
+    }
+}
+
+/// Adds the tag of a version.
+#[must_use]
+pub fn tagged(answer: Answer, version: i64) -> Answer {
+    super::answer::with_header(answer, header::ETAG.as_str(), format!("\"{version}\""))
+}
+
+/// Somebody else was first.
+pub fn mismatch() -> Problem {
+    Problem::new(
+        StatusCode::PRECONDITION_FAILED,
+        "VERSION_MISMATCH",
+        "it was changed since you read it: read it again, then decide again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn matches(header: Option<&str>, version: i64) -> bool {
+        let request = TestRequest::default();
+        let request = match header {
+            Some(value) => request.insert_header((header::IF_MATCH, value)),
+            None => request,
+        };
+        IfMatch::from_request(&request.to_http_request(), &mut Payload::None)
+            .into_inner()
+            .unwrap()
+            .matches(version)
+    }
+
+    #[test]
+    fn tags_match_as_the_rfc_has_it() {
+        assert!(matches(None, 3) && matches(Some("*"), 3) && matches(Some("\"3\""), 3));
+        assert!(matches(Some("\"1\", \"3\""), 3));
+        assert!(!matches(Some("\"2\""), 3) && !matches(Some("W/\"3\""), 3) && !matches(Some("3"), 3));
+        assert!(!matches(Some("garbage"), 3));
+    }
+}

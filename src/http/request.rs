@@ -1,0 +1,141 @@
+//! Around every request: its id, its span, its trace, its metrics, and the headers that every answer carries.
+use super::problem::Problem;
+use crate::platform::{clock::Clock, entropy::Entropy, health::Health, metrics::Metrics, telemetry};
+use actix_web::{
+    Error, HttpMessage as _,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web,
+};
+use opentelemetry::propagation::Extractor;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+/// Accepted, echoed, and on every log line and audit event.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Selects a dated revision of the API.
+pub const VERSION: HeaderName = HeaderName::from_static("identityd-version");
+/// The revisions there are, the newest last.
+pub const VERSIONS: &[&str] = &["2026-11-01"];
+
+const REQUEST_ID_LEN_MAX: usize = 128;
+
+/// What the middleware needs.
+#[derive(Clone)]
+pub struct Around {
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub metrics: Metrics,
+    pub health: Health,
+}
+
+/// The id of a request, for its context.
+#[derive(Clone)]
+pub struct RequestId(pub String);
+
+tokio::task_local! {
+    static CURRENT: (String, String);
+}
+
+/// Id and path of the request being answered; empty outside of one.
+pub(super) fn current() -> (String, String) {
+    CURRENT.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// The outermost middleware.
+pub async fn around<B: MessageBody + 'static>(
+    around: web::Data<Around>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let began = around.clock.monotonic();
+    let id = id(&request).unwrap_or_else(|| fresh(&around));
+    let method = request.method().clone();
+    let span = tracing::info_span!("http.request", request_id = %id, method = %method, route = tracing::field::Empty);
+    telemetry::continue_trace(&span, &Carrier(request.headers()));
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let place = (id.clone(), request.path().to_owned());
+    let refused = refusal(&request);
+    let answered = async {
+        let mut response = match refused {
+            Some(problem) => request.error_response(problem).map_into_right_body(),
+            None => match next.call(request).await {
+                Ok(response) => response.map_into_left_body(),
+                Err(error) => return Err(error),
+            },
+        };
+        let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+        tracing::Span::current().record("route", route.as_str());
+        let took = around.clock.monotonic().saturating_sub(began);
+        let status = response.status();
+        around.metrics.request(method.as_str(), route.clone(), status.as_u16(), took);
+        finish(&around, &mut response, &id);
+        if !matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
+            let duration_ms = took.as_secs_f64() * 1000.0;
+            tracing::debug!(status = status.as_u16(), duration_ms, "request answered");
+        }
+        Ok(response)
+    };
+    CURRENT.scope(place, answered.instrument(span)).await
+}
+
+fn finish<B>(around: &Around, response: &mut ServiceResponse<B>, id: &str) {
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if let Some(newest) = VERSIONS.last() {
+        headers.insert(VERSION, HeaderValue::from_static(newest));
+    }
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if around.health.is_draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// What no handler should see.
+fn refusal(request: &ServiceRequest) -> Option<Problem> {
+    if request.uri().to_string().to_ascii_lowercase().contains("%00") {
+        return Some(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_URL", "a URL must not hold NUL"));
+    }
+    let version = request.headers().get(VERSION)?;
+    if VERSIONS.iter().any(|known| version.as_bytes() == known.as_bytes()) {
+        return None;
+    }
+    let detail = format!("Identityd-Version must be one of: {}", VERSIONS.join(", "));
+    Some(Problem::new(StatusCode::BAD_REQUEST, "VERSION_UNKNOWN", detail))
+}
+
+/// The caller's own id, if it can stand in a log line.
+fn id(request: &ServiceRequest) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
+    (!id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.bytes().all(plain)).then(|| id.to_owned())
+}
+
+fn fresh(around: &Around) -> String {
+    let millis = u64::try_from(around.clock.now().timestamp_millis()).unwrap_or_default();
+    let random = around.entropy.bytes();
+    let id: Uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    id.to_string()
+}
+
+struct Carrier<'a>(&'a actix_web::http::header::HeaderMap);
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}

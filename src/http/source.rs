@@ -1,0 +1,98 @@
+//! Where a request comes from, as far as it can be believed.
+use crate::kernel::Source;
+use actix_web::{HttpRequest, http::header};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+const USER_AGENT_CHARS_MAX: usize = 256;
+/// Proxies in front of each other.
+const HOPS_MAX: usize = 16;
+
+/// Reads the address behind trusted proxies, and the user agent.
+pub fn of(request: &HttpRequest, trusted: &[IpNet]) -> Source {
+    let agent =
+        request.headers().get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+    Source {
+        address: address(request, trusted),
+        user_agent: agent
+            .map(|agent| agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect()),
+    }
+}
+
+/// The right-most entry that no trusted proxy wrote: whatever stands left of it was written by the caller.
+fn address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(&peer) {
+        return Some(peer);
+    }
+    let mut client = peer;
+    for hop in hops(request).into_iter().rev().take(HOPS_MAX) {
+        let Some(address) = hop else { break };
+        client = address;
+        if !is_trusted(&address) {
+            break;
+        }
+    }
+    Some(client)
+}
+
+/// `Forwarded` (RFC 7239) if there is one, else `X-Forwarded-For`. `None` stands for what is no address.
+fn hops(request: &HttpRequest) -> Vec<Option<IpAddr>> {
+    let list = |name: header::HeaderName| -> Vec<String> {
+        let lines = request.headers().get_all(name).filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).map(|hop| hop.trim().to_owned()).collect()
+    };
+    let forwarded = list(header::FORWARDED);
+    if forwarded.is_empty() {
+        return list(header::X_FORWARDED_FOR).iter().map(|hop| parse(hop)).collect();
+    }
+    forwarded.iter().map(|hop| parse(for_of(hop)?)).collect()
+}
+
+fn for_of(hop: &str) -> Option<&str> {
+    hop.split(';').find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("for").then(|| value.trim_matches('"'))
+    })
+}
+
+fn parse(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    text.parse()
+        .ok()
+        .or_else(|| bare.parse().ok())
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|at| at.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn seen(peer: &str, headers: &[(&str, &str)], trusted: &[&str]) -> String {
+        let mut request = TestRequest::default().peer_addr(peer.parse().unwrap());
+        for header in headers {
+            request = request.append_header(*header);
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        of(&request.to_http_request(), &trusted).address.unwrap().to_string()
+    }
+
+    #[test]
+    fn strangers_cannot_choose_their_address() {
+        let spoofed = [("x-forwarded-for", "203.0.113.9")];
+        assert_eq!(seen("198.51.100.7:1", &spoofed, &[]), "198.51.100.7");
+        assert_eq!(seen("198.51.100.7:1", &spoofed, &["10.0.0.0/8"]), "198.51.100.7");
+    }
+
+    #[test]
+    fn behind_proxies_the_last_untrusted_hop_counts() {
+        let chain = [("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.2")];
+        assert_eq!(seen("10.0.0.1:1", &chain, &["10.0.0.0/8"]), "203.0.113.9");
+        let forwarded = [("forwarded", "for=9.9.9.9, for=\"[2001:db8::1]:4711\";proto=https")];
+        assert_eq!(seen("10.0.0.1:1", &forwarded, &["10.0.0.0/8"]), "2001:db8::1");
+        let garbled = [("x-forwarded-for", "203.0.113.9, unknown")];
+        assert_eq!(seen("10.0.0.1:1", &garbled, &["10.0.0.0/8"]), "10.0.0.1");
+    }
+}

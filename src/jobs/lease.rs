@@ -1,0 +1,24 @@
+//! Leases: one process at a time does a thing.
+use crate::work::UpkeepTx;
+use diesel::{QueryResult, sql_query, sql_types as st};
+use diesel_async::RunQueryDsl;
+
+/// Takes or keeps a lease for `seconds`; `false`: another process has it.
+///
+/// The row stays locked until the transaction ends, so what is done in the same transaction is fenced: a holder that
+/// was frozen past its lease finds its transaction ended by the server, and cannot commit beside its successor.
+pub async fn hold(tx: &mut UpkeepTx<'_>, name: &str, owner: &str, seconds: i32) -> QueryResult<bool> {
+    let held = sql_query(
+        "WITH free AS (
+           SELECT name FROM leases WHERE name = $1 AND (owner = $2 OR lease_until < now()) FOR UPDATE SKIP LOCKED)
+         UPDATE leases SET epoch = epoch + (owner <> $2)::int, owner = $2,
+           lease_until = now() + make_interval(secs => $3)
+         FROM free WHERE leases.name = free.name",
+    )
+    .bind::<st::Text, _>(name)
+    .bind::<st::Text, _>(owner)
+    .bind::<st::Double, _>(f64::from(seconds))
+    .execute(tx.conn())
+    .await?;
+    Ok(held == 1)
+}

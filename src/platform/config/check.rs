@@ -1,0 +1,74 @@
+//! What the types cannot say: values that do not go together, or not in production.
+use super::{Config, ConfigError, Environment};
+
+/// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
+const MEMORY_KIB_MIN: u32 = 19_456;
+const MEMORY_KIB_ONE_PASS: u32 = 47_104;
+const GRACE_SECONDS_MAX: u32 = 300;
+const STALE_SECONDS_MAX: u64 = 30;
+
+/// Every mistake there is, so that one run of `config check` names them all.
+pub fn check(config: &Config) -> Vec<ConfigError> {
+    let mut errors = vec![];
+    let mut refuse = |refused: bool, key: &str, message: &str| {
+        if refused {
+            let origin = "checked after reading".to_owned();
+            errors.push(ConfigError { key: key.to_owned(), message: message.to_owned(), origin });
+        }
+    };
+    let production = config.environment == Environment::Production;
+    let password = &config.authentication.password;
+
+    refuse(config.database.connections_max < 2, "database.connections_max", "at least 2 are needed");
+    refuse(
+        password.memory_kib < MEMORY_KIB_MIN
+            || password.memory_kib < MEMORY_KIB_ONE_PASS && password.iterations < 2
+            || password.iterations == 0,
+        "authentication.password.memory_kib",
+        "weaker than 19456 KiB with 2 passes, or 47104 KiB with 1",
+    );
+    refuse(
+        config.authentication.refresh_grace_seconds > GRACE_SECONDS_MAX,
+        "authentication.refresh_grace_seconds",
+        "at most 300",
+    );
+    refuse(
+        config.authorization.stale_max_seconds > STALE_SECONDS_MAX,
+        "authorization.stale_max_seconds",
+        "at most 30: a revoked key must be refused within that time",
+    );
+    refuse(config.http.concurrency_max == 0, "http.concurrency_max", "at least 1");
+    refuse(
+        !(0.0..=1.0).contains(&config.telemetry.trace_ratio),
+        "telemetry.trace_ratio",
+        "a share between 0 and 1",
+    );
+    refuse(
+        !matches!(config.http.public_url.scheme(), "http" | "https")
+            || config.http.public_url.host().is_none(),
+        "http.public_url",
+        "expected http:// or https:// and a host",
+    );
+
+    let later = "not in this release: leave it out";
+    refuse(config.redis.url.is_some(), "redis.url", later);
+    refuse(!config.kafka.brokers.is_empty(), "kafka.brokers", later);
+    refuse(config.vault.address.is_some(), "vault.address", later);
+
+    refuse(
+        production && config.http.public_url.scheme() != "https",
+        "http.public_url",
+        "https:// is needed in production",
+    );
+    refuse(
+        production && config.keys.file.is_some(),
+        "keys.file",
+        "a key file is for development; in production the keys are in Vault, which comes with the next release",
+    );
+    refuse(
+        production && config.mail.url.as_ref().is_some_and(|url| url.expose().starts_with("file:")),
+        "mail.url",
+        "mail into a directory is for development",
+    );
+    errors
+}

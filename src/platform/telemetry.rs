@@ -1,0 +1,99 @@
+//! Logs and traces.
+use super::config::{LogFormat, Telemetry};
+use opentelemetry::{
+    KeyValue, global,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::{TraceContextExt as _, TraceId, TracerProvider as _},
+};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _};
+
+const SERVICE: &str = "identityd";
+
+/// Why there are no logs.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("telemetry.log is no filter")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("telemetry.otlp_endpoint cannot be used")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("logging was set up before")]
+    Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
+}
+
+/// Sends what is left when dropped.
+#[derive(Default)]
+pub struct Guard(Option<SdkTracerProvider>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(error) = provider.shutdown()
+        {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the last traces were not sent");
+        }
+    }
+}
+
+/// Sets up logs on standard error, and traces where an endpoint is named. Call it before the async runtime starts:
+/// the exporter's client blocks, on a thread of its own.
+pub fn start(config: &Telemetry) -> Result<Guard, TelemetryError> {
+    type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
+    let lines: Boxed = match config.format {
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_writer(std::io::stderr)
+            .boxed(),
+        LogFormat::Text => {
+            tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
+        }
+    };
+    let mut layers = vec![lines.with_filter(EnvFilter::try_new(&config.log)?).boxed()];
+    let mut guard = Guard::default();
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let provider = provider(endpoint, config.trace_ratio)?;
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SERVICE));
+        layers.push(layer.with_filter(EnvFilter::try_new("info,identityd=debug")?).boxed());
+        guard.0 = Some(provider);
+    }
+    tracing::subscriber::set_global_default(Registry::default().with(layers))?;
+    Ok(guard)
+}
+
+fn provider(endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryError> {
+    let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+    let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder().with_service_name(SERVICE).with_attribute(version).build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .with_sampler(sampler)
+        .build())
+}
+
+/// Continues the caller's trace (W3C Trace Context), if the carrier has one.
+pub fn continue_trace(span: &Span, carrier: &dyn Extractor) {
+    let context = TraceContextPropagator::new().extract(carrier);
+    // Without a tracing layer there is nothing to continue.
+    let _ = span.set_parent(context);
+}
+
+/// The trace that the current span belongs to, as 32 hexadecimal digits.
+pub fn trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let trace = context.span().span_context().trace_id();
+    (trace != TraceId::INVALID).then(|| trace.to_string())
+}
