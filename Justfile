@@ -14,8 +14,7 @@ identityd := env("CARGO_TARGET_DIR") / "debug/identityd"
 
 # needs: rust postgres
 # start identityd on this machine, with a database of its own (arguments: identityd dev --help)
-run *args:
-    cargo build {{ locked }} --bin identityd
+run *args: _binary
     exec "{{ identityd }}" dev "$@"
 
 # needs: rust

@@ -48,6 +48,7 @@ CREATE TABLE memberships (
     CHECK (status IN ('invited', 'active', 'suspended', 'deleted')),
   status_before text,
   accepted_at timestamptz,
+  mfa_due_at timestamptz,
   delete_after timestamptz,
   metadata jsonb NOT NULL DEFAULT '{}',
   version bigint NOT NULL DEFAULT 1,
@@ -55,6 +56,7 @@ CREATE TABLE memberships (
   updated_at timestamptz NOT NULL);
 COMMENT ON COLUMN memberships.identity_id IS 'the person; null until the invite is accepted';
 COMMENT ON COLUMN memberships.accepted_at IS 'sign-in needs it; an administrator may activate a membership before';
+COMMENT ON COLUMN memberships.mfa_due_at IS 'from when a second factor is demanded; null: never';
 COMMENT ON COLUMN memberships.status_before IS 'what restore goes back to';
 CREATE UNIQUE INDEX memberships_one_email ON memberships (org_id, email) WHERE status <> 'deleted';
 CREATE UNIQUE INDEX memberships_one_identity ON memberships (org_id, identity_id) WHERE status <> 'deleted';

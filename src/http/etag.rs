@@ -7,10 +7,21 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use std::future::{Ready, ready};
+use utoipa::IntoParams;
 
 /// Which versions a change may be made to; empty: any.
 #[derive(Clone, Debug, Default)]
 pub struct IfMatch(Option<Vec<i64>>);
+
+/// The header, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents the header that IfMatch reads")]
+pub struct IfMatchParam {
+    /// The `ETag` of the version to change; 412 if it was changed since.
+    #[param(rename = "If-Match", required = false, schema_with = super::page::text)]
+    if_match: Option<String>,
+}
 
 impl IfMatch {
     /// May this version be changed?
