@@ -3,7 +3,7 @@ use super::queue::{self, ATTEMPTS_MAX, Claimed};
 use crate::{
     kernel::{Actor, Ctx, Workload},
     platform::tasks::Stop,
-    work::{Upkeep, Work, WorkError},
+    work::{Upkeep, UpkeepTx, Work, WorkError},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -52,9 +52,7 @@ impl Runner {
 
     /// Runs the most overdue job; `false`: there is none.
     pub async fn run_one(&self) -> Result<bool, WorkError> {
-        let claim = async |tx: &mut crate::work::UpkeepTx<'_>| {
-            Ok::<_, WorkError>(queue::claim(tx, &self.owner).await?)
-        };
+        let claim = async |tx: &mut UpkeepTx<'_>| Ok::<_, WorkError>(queue::claim(tx, &self.owner).await?);
         let Some(claimed) = self.work.upkeep(Upkeep::Jobs, claim).await? else { return Ok(false) };
         let ctx = self.work.ctx(Actor::Workload(Workload::Jobs));
         let result = match self.handlers.get(claimed.kind.as_str()) {
@@ -66,26 +64,26 @@ impl Runner {
     }
 
     async fn end(&self, claimed: &Claimed, result: Result<(), JobError>) -> Result<(), WorkError> {
-        let (kind, job) = (claimed.kind.as_str(), claimed.job);
-        let error = match result {
-            Ok(()) => {
-                self.work.metrics().job(kind, "done");
-                let finish = async |tx: &mut crate::work::UpkeepTx<'_>| Ok(queue::finish(tx, claimed).await?);
-                return self.work.upkeep(Upkeep::Jobs, finish).await;
-            }
-            Err(error) => error,
+        let Err(error) = result else {
+            self.work.metrics().job(&claimed.kind, "done");
+            let finish = async |tx: &mut UpkeepTx<'_>| Ok(queue::finish(tx, claimed).await?);
+            return self.work.upkeep(Upkeep::Jobs, finish).await;
         };
         let text = error.to_string();
-        let error: &dyn std::error::Error = &*error;
-        if claimed.attempts >= ATTEMPTS_MAX {
+        self.tell(claimed, &*error);
+        drop(error);
+        let put_back = async |tx: &mut UpkeepTx<'_>| Ok(queue::put_back(tx, claimed, &text).await?);
+        self.work.upkeep(Upkeep::Jobs, put_back).await
+    }
+
+    fn tell(&self, claimed: &Claimed, error: &(dyn std::error::Error + 'static)) {
+        let (kind, job, attempts) = (claimed.kind.as_str(), claimed.job, claimed.attempts);
+        if attempts >= ATTEMPTS_MAX {
             self.work.metrics().job(kind, "dead");
             tracing::error!(error, job.id = %job, kind, "job given up");
         } else {
             self.work.metrics().job(kind, "retry");
-            tracing::warn!(error, job.id = %job, kind, attempts = claimed.attempts, "job put back");
+            tracing::warn!(error, job.id = %job, kind, attempts, "job put back");
         }
-        let put_back =
-            async |tx: &mut crate::work::UpkeepTx<'_>| Ok(queue::put_back(tx, claimed, &text).await?);
-        self.work.upkeep(Upkeep::Jobs, put_back).await
     }
 }

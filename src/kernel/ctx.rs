@@ -54,6 +54,12 @@ impl Ctx {
         self
     }
 
+    /// The same as somebody else: a caller who became known on the way, or whoever is asked about.
+    #[must_use]
+    pub fn acting_as(&self, actor: Actor) -> Self {
+        Self { actor, ..self.aside() }
+    }
+
     /// The same, for what is no answer to the caller: nothing of it is kept under an Idempotency-Key.
     #[must_use]
     pub fn aside(&self) -> Self {

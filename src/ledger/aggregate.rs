@@ -104,7 +104,7 @@ fn who(ctx: &Ctx) -> String {
 }
 
 /// The /24 or /64 that an address is in: what one subscriber usually has.
-fn network(address: IpAddr) -> String {
+pub fn network(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();

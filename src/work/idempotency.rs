@@ -1,5 +1,5 @@
 //! Idempotency-Key: the answer is stored in the very transaction that did the work.
-use super::WorkError;
+use super::{UpkeepTx, WorkError};
 use crate::{
     kernel::{Answer, Ctx, Idempotency, Secret, SecretMember},
     platform::{
@@ -8,10 +8,9 @@ use crate::{
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::{OptionalExtension as _, QueryableByName, sql_query, sql_types as st};
+use diesel::{OptionalExtension as _, QueryResult, QueryableByName, sql_query, sql_types as st};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
-use std::any::Any;
 
 /// How long an answer is given again.
 const KEPT: TimeDelta = TimeDelta::hours(24);
@@ -99,15 +98,14 @@ impl Stored {
     }
 }
 
-/// Remembers the answer to this value, if the handler said how it answers.
+/// Remembers the answer.
 pub(super) async fn store(
     conn: &mut AsyncPgConnection,
     keys: &Keys,
     ctx: &Ctx,
     wish: &Idempotency,
-    value: &dyn Any,
+    answer: Answer,
 ) -> Result<(), WorkError> {
-    let Some(answer) = wish.render(value) else { return Ok(()) };
     let principal = ctx.actor.principal();
     let secret = match &answer.secret {
         None => None,
@@ -136,6 +134,27 @@ pub(super) async fn store(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Takes away secrets after ten minutes and answers after a day, at most `limit` of each.
+pub async fn sweep(tx: &mut UpkeepTx<'_>, now: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
+    let hidden = sql_query(
+        "UPDATE idempotency_keys SET secret = NULL WHERE (principal, key) IN (
+           SELECT principal, key FROM idempotency_keys WHERE secret IS NOT NULL AND created_at <= $1 LIMIT $2)",
+    )
+    .bind::<st::Timestamptz, _>(now - SECRET_KEPT)
+    .bind::<st::BigInt, _>(limit)
+    .execute(tx.conn())
+    .await?;
+    let gone = sql_query(
+        "DELETE FROM idempotency_keys WHERE (principal, key) IN (
+           SELECT principal, key FROM idempotency_keys WHERE created_at <= $1 LIMIT $2)",
+    )
+    .bind::<st::Timestamptz, _>(now - KEPT)
+    .bind::<st::BigInt, _>(limit)
+    .execute(tx.conn())
+    .await?;
+    Ok(hidden + gone)
 }
 
 fn lock_of(principal: &str, key: &str) -> i64 {

@@ -5,6 +5,7 @@ use super::{Config, ConfigError, Environment};
 const MEMORY_KIB_MIN: u32 = 19_456;
 const MEMORY_KIB_ONE_PASS: u32 = 47_104;
 const GRACE_SECONDS_MAX: u32 = 300;
+const ACCESS_TOKEN_MINUTES_MAX: u32 = 60;
 const STALE_SECONDS_MAX: u64 = 30;
 
 /// Every mistake there is, so that one run of `config check` names them all.
@@ -27,6 +28,12 @@ pub fn check(config: &Config) -> Vec<ConfigError> {
         "authentication.password.memory_kib",
         "weaker than 19456 KiB with 2 passes, or 47104 KiB with 1",
     );
+    refuse(
+        !(1..=ACCESS_TOKEN_MINUTES_MAX).contains(&config.authentication.access_token_minutes),
+        "authentication.access_token_minutes",
+        "between 1 and 60",
+    );
+    refuse(password.queue_max == 0, "authentication.password.queue_max", "at least 1");
     refuse(
         config.authentication.refresh_grace_seconds > GRACE_SECONDS_MAX,
         "authentication.refresh_grace_seconds",

@@ -1,0 +1,90 @@
+//! What runs beside requests. Any number of processes may run it: jobs are claimed, the rest is under leases.
+use super::App;
+use crate::{
+    audit, authn, authorization,
+    credentials::api_keys,
+    flows, identity,
+    jobs::{self, Claimed, Handler},
+    kernel::Ctx,
+    platform::tasks::{Stop, Tasks},
+    work::{self, Upkeep, UpkeepTx, Work, WorkError},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+const USAGE_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_LEASE_SECONDS: i32 = 120;
+const SWEEP_MAX: i64 = 1000;
+
+/// Every kind of job.
+pub fn jobs(app: &App) -> HashMap<&'static str, Handler> {
+    let (work, mailer) = (Arc::clone(&app.work), Arc::clone(&app.mailer));
+    let send_invite: Handler = Arc::new(move |ctx: Ctx, claimed: Claimed| {
+        let (work, mailer) = (Arc::clone(&work), Arc::clone(&mailer));
+        Box::pin(async move { identity::send_invite(&work, &mailer, ctx, claimed).await })
+    });
+    HashMap::from([(identity::SEND_INVITE, send_invite)])
+}
+
+/// Starts the tail, and the rest where this process is to do it.
+pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
+    let (state, database, health) = (app.work.state_handle(), app.database.clone(), app.health.clone());
+    let stale_max = app.config.authorization.stale_max();
+    tasks.spawn("tail", move |stop| authorization::follow(state, database, health, stale_max, stop));
+    let usage = app.clone();
+    tasks.spawn("usage", move |stop| flush_usage(usage, stop));
+    if !background {
+        return;
+    }
+    let (work, owner, metrics) = (Arc::clone(&app.work), app.owner.clone(), app.metrics.clone());
+    let lag = audit::Lag::default();
+    lag.register(&metrics);
+    tasks.spawn("sequencer", move |stop| audit::run_sequencer(work, owner, lag, stop));
+    let runner = app.runner();
+    tasks.spawn("jobs", move |stop| runner.run(stop));
+    let sweeper = app.clone();
+    tasks.spawn("sweeper", move |stop| sweep_on(sweeper, stop));
+}
+
+async fn flush_usage(app: App, mut stop: Stop) {
+    loop {
+        let go_on = stop.sleep(USAGE_EVERY).await;
+        if let Err(error) = api_keys::flush_usage(&app.work, &app.access.usage).await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the last use of keys could not be written down");
+        }
+        if !go_on {
+            return;
+        }
+    }
+}
+
+async fn sweep_on(app: App, mut stop: Stop) {
+    while stop.sleep(SWEEP_EVERY).await {
+        if let Err(error) = sweep(&app.work, &app.owner).await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "sweeping failed; the next round tries again");
+        }
+    }
+}
+
+/// One round, if the lease is ours. Answers how much it took away.
+pub async fn sweep(work: &Work, owner: &str) -> Result<usize, WorkError> {
+    let hold = async |tx: &mut UpkeepTx<'_>| {
+        Ok::<_, WorkError>(jobs::hold(tx, "sweeper", owner, SWEEP_LEASE_SECONDS).await?)
+    };
+    if !work.upkeep(Upkeep::Lease, hold).await? {
+        return Ok(0);
+    }
+    let now = work.clock().now();
+    let swept = work.upkeep(Upkeep::Sweep, async |tx| {
+        let answers = work::sweep_idempotency(tx, now, SWEEP_MAX).await?;
+        let tokens = authn::purge_expired(tx, now).await?;
+        Ok::<_, WorkError>(answers + tokens + authn::purge_old_throttle(tx, now).await?)
+    });
+    let swept = swept.await?;
+    let forgotten = work.upkeep(Upkeep::ForgetFacts, async |tx| {
+        Ok::<_, WorkError>(authorization::forget(tx.conn(), now, SWEEP_MAX).await?)
+    });
+    Ok(swept + forgotten.await? + flows::purge(work).await?)
+}

@@ -1,0 +1,159 @@
+//! The composition root: what is built from what. Three lists to read: routes, jobs, background tasks.
+mod background;
+mod routes;
+mod server;
+
+pub use background::{jobs, spawn, sweep};
+pub use routes::{Listener, Shared, document, worker};
+pub use server::{Server, serve};
+
+use crate::{
+    authorization::{Engine, EngineError, POLICIES, SCHEMA},
+    http::auth::{Access, KeyUsage},
+    jobs::Runner,
+    platform::{
+        clock::Clock,
+        config::Config,
+        db::{Database, DatabaseError},
+        entropy::Entropy,
+        hasher::{Hasher, HasherError},
+        health::Health,
+        keys::{Keys, KeysError},
+        mail::{MailError, Mailer},
+        metrics::Metrics,
+        secret::Secret,
+    },
+    work::{Parts, Work, WorkError},
+};
+use actix_web::web;
+use std::sync::{Arc, Mutex};
+
+/// Everything a process has. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub config: Arc<Config>,
+    pub work: Arc<Work>,
+    pub hasher: Hasher,
+    pub mailer: Arc<Mailer>,
+    pub access: web::Data<Access>,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub database: Database,
+    /// Names this process in leases.
+    pub owner: String,
+}
+
+/// What a process is built from.
+pub struct Adapters {
+    pub config: Arc<Config>,
+    pub database: Database,
+    pub keys: Arc<Keys>,
+    pub mailer: Mailer,
+    pub clock: Clock,
+    pub entropy: Entropy,
+}
+
+/// Why a process does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
+    #[error(transparent)]
+    Hasher(#[from] HasherError),
+    #[error("the database refuses, or does not answer")]
+    Work(#[from] WorkError),
+}
+
+impl Adapters {
+    /// What the configuration names. Nothing is embedded in its place: what is missing is an error.
+    pub fn of(config: Arc<Config>) -> Result<Self, StartError> {
+        let entropy = Entropy::from_os();
+        let url = config.database.url.as_ref().ok_or(StartError::Missing("database.url"))?;
+        let database = Database::parse(url.expose(), config.database.ca_file.as_deref())?;
+        let file = config.keys.file.as_deref().ok_or(StartError::Missing("keys.file"))?;
+        let keys = Arc::new(Keys::open_or_create(file, &entropy)?);
+        let mail = config.mail.url.as_ref().ok_or(StartError::Missing("mail.url"))?;
+        let mailer = Mailer::open(mail.expose(), &config.mail.from)?;
+        Ok(Self { config, database, keys, mailer, clock: Clock::system(), entropy })
+    }
+}
+
+impl App {
+    /// Loads policies and facts. What it returns can decide.
+    pub async fn start(adapters: Adapters) -> Result<Self, StartError> {
+        let Adapters { config, database, keys, mailer, clock, entropy } = adapters;
+        let metrics = Metrics::new();
+        let hasher = Hasher::new(&config.authentication.password, Arc::clone(&keys), &entropy)?;
+        let work = Arc::new(Work::new(Parts {
+            pool: database.pool(config.database.connections_max)?,
+            engine: Engine::load(SCHEMA, POLICIES, config.orgs.self_service)?,
+            keys,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            metrics: metrics.clone(),
+            config: Arc::clone(&config),
+        }));
+        work.catch_up().await?;
+        let access = web::Data::new(Access {
+            work: Arc::clone(&work),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            issuer: config.http.issuer(),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            usage: KeyUsage::default(),
+            stale_max: config.authorization.stale_max(),
+            open_bootstrap: Mutex::new(None::<Secret<String>>),
+        });
+        let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
+        let (mailer, health) = (Arc::new(mailer), Health::default());
+        let app =
+            Self { config, work, hasher, mailer, access, health, metrics, clock, entropy, database, owner };
+        app.register_gauges();
+        Ok(app)
+    }
+
+    /// Runs queued jobs.
+    pub fn runner(&self) -> Runner {
+        Runner::new(Arc::clone(&self.work), self.owner.clone(), jobs(self))
+    }
+
+    fn register_gauges(&self) {
+        let work = Arc::clone(&self.work);
+        self.metrics.gauge(
+            "identityd_authorization_age_seconds",
+            "Time since PostgreSQL confirmed the authorization state",
+            move || work.state().age().map_or(f64::INFINITY, |age| age.as_secs_f64()),
+        );
+        for (index, name) in [
+            "identityd_authorization_orgs",
+            "identityd_authorization_users",
+            "identityd_authorization_service_accounts",
+            "identityd_authorization_keys",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let work = Arc::clone(&self.work);
+            self.metrics.gauge(name, "Things that the authorization state knows", move || {
+                let count = work.state().counts().get(index).map_or(0, |(_, count)| *count);
+                u32::try_from(count).map_or(f64::INFINITY, f64::from)
+            });
+        }
+        let work = Arc::clone(&self.work);
+        self.metrics.gauge(
+            "identityd_database_connections_used",
+            "Connections of the pool in use",
+            move || u32::try_from(work.connections().0).map_or(f64::INFINITY, f64::from),
+        );
+    }
+}
