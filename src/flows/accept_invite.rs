@@ -8,7 +8,7 @@ use crate::{
         problem::Problem,
     },
     identity::{self, Identity, OpenInvite, User},
-    kernel::{Actor, Ctx, EmailAddress, Name, PLATFORM, Secret, Token, TokenKind, UserStatus},
+    kernel::{Actor, Ctx, EmailAddress, Name, PLATFORM, Secret, Token, TokenKind},
     orgs,
     platform::hasher::{Hasher, PasswordHash},
     work::{Audited, Tx, Work, WorkError},
@@ -224,10 +224,7 @@ async fn person(tx: &mut Tx<'_>, user: &User, guest: Guest) -> Result<Identity, 
 
 /// Does it still hold, and may its sender still give what it gives?
 fn check(work: &Work, ctx: &Ctx, invite: &OpenInvite) -> Result<(), AcceptError> {
-    // An administrator may have activated the membership before its person came.
-    if !matches!(invite.user.status, UserStatus::Invited | UserStatus::Active)
-        || invite.user.accepted_at.is_some()
-    {
+    if !invite.user.awaits_person() {
         return Err(AcceptError::Unknown);
     }
     if invite.expires_at <= ctx.now {

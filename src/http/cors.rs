@@ -4,6 +4,7 @@ use actix_web::{
     Error, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
+    error::InternalError,
     http::{
         Method,
         header::{self, HeaderMap, HeaderValue},
@@ -48,13 +49,22 @@ pub async fn share<B: MessageBody + 'static>(
     let allowed = origin.filter(|origin| origin.to_str().is_ok_and(|origin| cors.allows(origin)));
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight {
-        request.into_response(HttpResponse::NoContent().finish()).map_into_right_body()
-    } else {
-        next.call(request).await?.map_into_left_body()
-    };
-    mark(response.headers_mut(), allowed, preflight);
-    Ok(response)
+    if preflight {
+        let mut response = request.into_response(HttpResponse::NoContent().finish()).map_into_right_body();
+        mark(response.headers_mut(), allowed, true);
+        return Ok(response);
+    }
+    match next.call(request).await {
+        Ok(mut response) => {
+            mark(response.headers_mut(), allowed, false);
+            Ok(response.map_into_left_body())
+        }
+        Err(error) => {
+            let mut response = error.error_response();
+            mark(response.headers_mut(), allowed, false);
+            Err(InternalError::from_response(error, response).into())
+        }
+    }
 }
 
 fn mark(headers: &mut HeaderMap, allowed: Option<HeaderValue>, preflight: bool) {

@@ -36,7 +36,6 @@ pub async fn bound<B: MessageBody + 'static>(
         );
         return Ok(request.error_response(problem).map_into_right_body());
     };
-    let http = request.request().clone();
     match tokio::time::timeout(limits.patience, next.call(request)).await {
         Ok(response) => response.map(ServiceResponse::map_into_left_body),
         Err(_) => {
@@ -46,7 +45,7 @@ pub async fn bound<B: MessageBody + 'static>(
                 "this took too long and was given up; whether it was done is on the audit log",
                 1,
             );
-            Ok(ServiceResponse::from_err(problem, http).map_into_right_body())
+            Err(problem.into())
         }
     }
 }

@@ -2,17 +2,19 @@
 use super::problem::Problem;
 use crate::platform::{clock::Clock, entropy::Entropy, health::Health, metrics::Metrics, telemetry};
 use actix_web::{
-    Error, HttpMessage as _,
+    Error, HttpMessage as _, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
+    error::InternalError,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
 };
 use opentelemetry::propagation::Extractor;
+use std::time::Duration;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -62,29 +64,40 @@ pub async fn around<B: MessageBody + 'static>(
     let place = (id.clone(), request.path().to_owned());
     let refused = refusal(&request);
     let answered = async {
-        let mut response = match refused {
+        let response = match refused {
             Some(problem) => request.error_response(problem).map_into_right_body(),
             None => match next.call(request).await {
                 Ok(response) => response.map_into_left_body(),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let mut response = error.error_response();
+                    finish(&around, &mut response, "abandoned", &method, began, &id);
+                    return Err(InternalError::from_response(error, response).into());
+                }
             },
         };
         let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
-        tracing::Span::current().record("route", route.as_str());
-        let took = around.clock.monotonic().saturating_sub(began);
-        let status = response.status();
-        around.metrics.request(method.as_str(), route.clone(), status.as_u16(), took);
-        finish(&around, &mut response, &id);
-        if !matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
-            let duration_ms = took.as_secs_f64() * 1000.0;
-            tracing::debug!(status = status.as_u16(), duration_ms, "request answered");
-        }
-        Ok(response)
+        let (http, mut response) = response.into_parts();
+        finish(&around, &mut response, &route, &method, began, &id);
+        Ok(ServiceResponse::new(http, response))
     };
     CURRENT.scope(place, answered.instrument(span)).await
 }
 
-fn finish<B>(around: &Around, response: &mut ServiceResponse<B>, id: &str) {
+/// Counts the answer, and puts on it what is on every answer.
+fn finish<B>(
+    around: &Around,
+    response: &mut HttpResponse<B>,
+    route: &str,
+    method: &Method,
+    began: Duration,
+    id: &str,
+) {
+    let (took, status) = (around.clock.monotonic().saturating_sub(began), response.status().as_u16());
+    tracing::Span::current().record("route", route);
+    around.metrics.request(method.as_str(), route.to_owned(), status, took);
+    if !matches!(route, "/healthz" | "/readyz" | "/metrics") {
+        tracing::debug!(status, duration_ms = took.as_secs_f64() * 1000.0, "request answered");
+    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);

@@ -91,7 +91,7 @@ pub async fn resend_invite(work: &Work, ctx: &Ctx, org: OrgId, user: UserId) -> 
     let lifetime = NewInvite::parse("resent@invite.invalid", &[], None)?.lifetime;
     work.write(ctx, permit, async |tx| {
         let user = store::lock_user(tx, user).await?.ok_or(UserError::NotFound)?;
-        if user.status != UserStatus::Invited {
+        if !user.awaits_person() {
             return Err(UserError::WrongStatus(user.status.as_str()));
         }
         let email = EmailAddress::parse(&user.email).ok_or(UserError::EmailInvalid)?;
