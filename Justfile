@@ -84,7 +84,7 @@ image *args:
     docker build --tag identityd:dev "$@" .
 
 # needs: rust postgres servers
-# write every generated file anew: OpenAPI, configuration reference, policy matrix, schema files
+# write every generated file anew: OpenAPI, configuration reference, policy matrix, schema files, migration catalogue
 regenerate: _binary
     #!/usr/bin/env bash
     set -euo pipefail

@@ -5,7 +5,7 @@ mod server;
 
 pub use background::{jobs, spawn, sweep};
 pub use routes::{Listener, Shared, document, worker};
-pub use server::{Server, serve};
+pub use server::{Listeners, Server, serve};
 
 use crate::{
     authorization::{Engine, EngineError, POLICIES, SCHEMA},
@@ -58,7 +58,7 @@ pub struct Adapters {
 /// Why a process does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("{0} is not set")]
+    #[error("{0} is not set; `identityd dev` needs no settings")]
     Missing(&'static str),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -85,6 +85,12 @@ impl Adapters {
         let mail = config.mail.url.as_ref().ok_or(StartError::Missing("mail.url"))?;
         let mailer = Mailer::open(mail.expose(), &config.mail.from)?;
         Ok(Self { config, database, keys, mailer, clock: Clock::system(), entropy })
+    }
+
+    /// The same for a command that sends no mail itself.
+    pub fn of_command(mut config: Config) -> Result<Self, StartError> {
+        config.mail.url.get_or_insert_with(|| Secret::new("smtp://127.0.0.1:25".to_owned()));
+        Self::of(Arc::new(config))
     }
 }
 

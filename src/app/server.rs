@@ -3,7 +3,7 @@ use super::{
     App,
     routes::{self, Listener, Shared},
 };
-use crate::platform::tasks::Tasks;
+use crate::platform::{config::Config, tasks::Tasks};
 use actix_http::{Request, Response};
 use actix_service::{IntoServiceFactory, ServiceFactory};
 use actix_web::{
@@ -24,43 +24,55 @@ const HEADERS_MAX: Duration = Duration::from_secs(10);
 /// How long answers in the making may take after the last accepted request.
 const SHUTDOWN_SECONDS: u64 = 30;
 
-/// The listeners of a process.
+/// Sockets that are bound and not served yet.
+#[derive(Default)]
+pub struct Listeners {
+    /// The public one; none in modes without it.
+    pub http: Option<TcpListener>,
+    /// For callers inside the cluster.
+    pub internal: Option<TcpListener>,
+    /// For operators.
+    pub ops: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what is set; `public`: also `http.listen`.
+    pub fn bind(config: &Config, public: bool) -> io::Result<Self> {
+        let bind = |address: SocketAddr| {
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            TcpListener::bind(address).map_err(named)
+        };
+        Ok(Self {
+            http: public.then(|| bind(config.http.listen)).transpose()?,
+            internal: config.internal.listen.filter(|_| public).map(bind).transpose()?,
+            ops: config.ops.listen.map(bind).transpose()?,
+        })
+    }
+}
+
+/// What is served.
 pub struct Server {
-    /// Where the public one is; `None` in modes without it.
-    pub http: Option<SocketAddr>,
-    /// Where callers inside the cluster come.
-    pub internal: Option<SocketAddr>,
-    /// Where operators look.
-    pub ops: Option<SocketAddr>,
     handles: Vec<ServerHandle>,
 }
 
-/// Binds and serves the listeners that are set; `public`: also `http.listen`.
-pub fn serve(app: &App, tasks: &Tasks, public: bool) -> io::Result<Server> {
-    let config = &app.config;
-    let mut server = Server { http: None, internal: None, ops: None, handles: vec![] };
-    if public {
-        server.http = Some(server.listen(app, tasks, Listener::Http, config.http.listen)?);
-    }
-    if let Some(address) = config.internal.listen {
-        server.internal = Some(server.listen(app, tasks, Listener::Internal, address)?);
-    }
-    if let Some(address) = config.ops.listen {
-        server.ops = Some(server.listen(app, tasks, Listener::Ops, address)?);
+/// Serves the listeners.
+pub fn serve(app: &App, tasks: &Tasks, listeners: Listeners) -> io::Result<Server> {
+    let mut server = Server { handles: vec![] };
+    let all = [
+        (Listener::Http, listeners.http),
+        (Listener::Internal, listeners.internal),
+        (Listener::Ops, listeners.ops),
+    ];
+    for (kind, socket) in all {
+        if let Some(socket) = socket {
+            server.listen(app, tasks, kind, socket)?;
+        }
     }
     Ok(server)
 }
 
 impl Server {
-    fn listen(
-        &mut self,
-        app: &App,
-        tasks: &Tasks,
-        kind: Listener,
-        address: SocketAddr,
-    ) -> io::Result<SocketAddr> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-        let socket = TcpListener::bind(address).map_err(named)?;
+    fn listen(&mut self, app: &App, tasks: &Tasks, kind: Listener, socket: TcpListener) -> io::Result<()> {
         let address = socket.local_addr()?;
         let (app, shared) = (app.clone(), Shared::of(app, kind)?);
         let workers = if kind == Listener::Http { app.config.http.workers } else { 1 };
@@ -73,7 +85,7 @@ impl Server {
             }
         });
         tracing::info!(%address, listener = ?kind, "listening");
-        Ok(address)
+        Ok(())
     }
 
     /// Says that it is leaving, serves on for a while so that everybody can hear it, and then finishes what it has

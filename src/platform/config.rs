@@ -3,17 +3,51 @@ mod check;
 mod load;
 
 pub use check::check;
-pub use load::{ConfigError, Flag, Loaded, load, reference};
+pub use load::{ConfigError, Flag, Loaded, load, load_over, reference};
 
 use super::secret::Secret;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 /// The defaults, and the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// What the surroundings say beside the configuration. A value that is empty is a value that is not there.
+pub mod surroundings {
+    use super::{PathBuf, env};
+
+    /// The configuration file, for whoever cannot give `--config`.
+    pub fn config_file() -> Option<PathBuf> {
+        path("IDENTITYD_CONFIG")
+    }
+
+    /// Where `initdb` and `postgres` are, for `identityd dev`.
+    pub fn postgres_bin() -> Option<PathBuf> {
+        path("IDENTITYD_PG_BIN")
+    }
+
+    /// The directories in which commands are looked for.
+    pub fn command_directories() -> Vec<PathBuf> {
+        env::var_os("PATH").iter().flat_map(env::split_paths).collect()
+    }
+
+    /// Where a directory may be made that nobody keeps.
+    pub fn temporary_directory() -> PathBuf {
+        env::temp_dir()
+    }
+
+    /// Does this process run in a pod?
+    pub fn in_kubernetes() -> bool {
+        path("KUBERNETES_SERVICE_HOST").is_some()
+    }
+
+    fn path(name: &str) -> Option<PathBuf> {
+        env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
 
 /// Everything that can be set. What each key means stands beside its default in `config/default.toml`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -16,8 +16,12 @@ use std::{
 const PREFIX: &str = "IDENTITYD_";
 const DEFAULTS_NAME: &str = "default";
 const FLAG_NAME: &str = "flag --set";
-/// Variables with our prefix that mean something to scripts and to `identityd dev`, and are no configuration.
-const NOT_CONFIGURATION: &[&str] = &["pg_bin", "tools"];
+/// What figment calls a text, of which the defaults are the only one without a name of its own.
+const DEFAULTS_SOURCE: &str = "TOML source string";
+/// What figment calls the environment under our prefix.
+const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
+/// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
+const NOT_CONFIGURATION: &[&str] = &["config", "pg_bin", "tools"];
 /// Keys whose value never appears anywhere.
 const SECRETS: &[&str] = &["database.url", "database.migrate_url", "redis.url", "mail.url"];
 /// Below this likeness a suggestion would only confuse.
@@ -81,7 +85,20 @@ pub struct Loaded {
 
 /// Reads defaults, file, environment and flags, in this order.
 pub fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Vec<ConfigError>> {
+    load_over("", &[], file, flags)
+}
+
+/// The same over the presets of a command, which count as little as defaults. `whose` names them as an origin.
+pub fn load_over(
+    whose: &str,
+    presets: &[Flag],
+    file: Option<&Path>,
+    flags: &[Flag],
+) -> Result<Loaded, Vec<ConfigError>> {
     let mut figment = Figment::from(Toml::string(DEFAULTS));
+    for preset in presets {
+        figment = figment.merge(Named { name: whose.to_owned(), inner: preset.clone() });
+    }
     if let Some(path) = file {
         let text = fs::read_to_string(path).map_err(|error| vec![unreadable(path, "--config", &error)])?;
         let named = path.display().to_string();
@@ -98,7 +115,7 @@ pub fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Vec<ConfigErr
     Ok(Loaded { config, figment })
 }
 
-/// A TOML text under the name of its file.
+/// Values under the name of where they come from.
 struct Named<P> {
     name: String,
     inner: P,
@@ -188,15 +205,21 @@ fn unknown(key: &str) -> String {
 fn origin(metadata: &Metadata, key: &str) -> String {
     match metadata.name.as_ref() {
         FLAG_NAME => format!("{FLAG_NAME} {key}=…"),
-        name if name.contains("environment") => {
+        ENVIRONMENT_NAME => {
             format!("environment variable {PREFIX}{}", key.to_uppercase().replace('.', "__"))
         }
-        name if name.contains("TOML") => DEFAULTS_NAME.to_owned(),
+        DEFAULTS_SOURCE => DEFAULTS_NAME.to_owned(),
         file => file.to_owned(),
     }
 }
 
 impl Loaded {
+    /// Was this key set by somebody, rather than by the defaults? Then where.
+    pub fn origin(&self, key: &str) -> Option<String> {
+        let named = self.figment.find_metadata(key).map(|metadata| origin(metadata, key));
+        named.filter(|origin| origin != DEFAULTS_NAME)
+    }
+
     /// Every key with its value and origin; secrets are masked. One line a key.
     pub fn show(&self) -> String {
         let mut out = String::new();
@@ -343,6 +366,25 @@ mod tests {
         assert_eq!((error.key.as_str(), error.origin.as_str()), ("http.listen", "flag --set http.listen=…"));
         let error = set(&["database.url=[\"hunter2\"]"]).err().unwrap().remove(0);
         assert_eq!(error.to_string(), "database.url: expected a string (flag --set database.url=…)");
+    }
+
+    #[test]
+    fn presets_win_over_defaults_and_over_nothing_else() {
+        let presets = [Flag::new("http.workers", 2), Flag::new("http.drain_seconds", 1)];
+        let loaded = load_over("dev", &presets, None, &[Flag::parse("http.workers=3").unwrap()]).unwrap();
+        assert_eq!((loaded.config.http.workers, loaded.config.http.drain_seconds), (3, 1));
+        assert_eq!(loaded.origin("http.workers").as_deref(), Some("flag --set http.workers=…"));
+        assert_eq!(loaded.origin("http.drain_seconds").as_deref(), Some("dev"));
+        assert_eq!((loaded.origin("http.listen"), loaded.origin("database.url")), (None, None));
+    }
+
+    #[test]
+    fn a_file_is_named_whatever_its_name_says() {
+        let path = std::env::temp_dir().join(format!("environment-{}.TOML", std::process::id()));
+        fs::write(&path, "[http]\nworkers = 1\n").unwrap();
+        let loaded = load(Some(&path), &[]).unwrap();
+        assert_eq!(loaded.origin("http.workers"), Some(path.display().to_string()));
+        fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -1,0 +1,109 @@
+//! What `identityd dev` does once all is ready: fills an empty database, serves, and says how to begin.
+use super::{
+    Exit,
+    dev::{Administrator, Ready, Stage},
+    note,
+    process::up,
+    seeding::{self, Planted},
+};
+use crate::{
+    app::{Adapters, App, Listeners},
+    credentials::operators::{Purpose, issue_operator_token},
+    kernel::{Actor, Secret, Workload},
+};
+use std::{
+    net::TcpListener,
+    path::Path,
+    sync::{Arc, PoisonError},
+};
+
+pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
+    let Stage { mut config, seed, listeners, place, ready_file } = stage;
+    config.http.drain_seconds = 0; // nobody routes to it
+    let config = Arc::new(config);
+    let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
+    let planted = if app.work.state().has_no_org() { seeding::plant(&app, seed).await? } else { Planted::default() };
+    if app.work.state().has_no_org() {
+        open_bootstrap(&app).await?;
+    }
+    let address = |listener: &Option<TcpListener>| {
+        listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| format!("http://{at}"))
+    };
+    let (internal, ops) = (address(&listeners.internal), address(&listeners.ops));
+    let url = config.http.issuer();
+    let listeners = Listeners { http: Some(listeners.http), internal: listeners.internal, ops: listeners.ops };
+    let told = Told { url: &url, internal: internal.as_deref(), ops: ops.as_deref(), place: &place };
+    up(&app, listeners, true, async || tell(&config.database.url, &told, &planted, ready_file.as_deref())).await?;
+    Ok(Exit::Ok)
+}
+
+/// Whoever comes without a credential bootstraps, until the first key is issued.
+async fn open_bootstrap(app: &App) -> anyhow::Result<()> {
+    let ctx = app.work.ctx(Actor::Workload(Workload::OperatorCli));
+    let (_, token) = issue_operator_token(&app.work, &ctx, Purpose::Bootstrap).await?;
+    let mut open = app.access.open_bootstrap.lock().unwrap_or_else(PoisonError::into_inner);
+    *open = Some(Secret::new(token.expose().to_owned()));
+    Ok(())
+}
+
+struct Told<'a> {
+    url: &'a str,
+    internal: Option<&'a str>,
+    ops: Option<&'a str>,
+    place: &'a str,
+}
+
+fn tell(
+    database_url: &Option<Secret<String>>,
+    told: &Told<'_>,
+    planted: &Planted,
+    ready_file: Option<&Path>,
+) -> anyhow::Result<()> {
+    let admin = planted.admin.as_ref().map(|(email, password)| (email.as_str(), password.expose().as_str()));
+    let api_key = planted.api_key.as_ref().map(|key| key.expose().as_str());
+    let account = planted.service_account.map(|account| account.to_string());
+    if let Some(file) = ready_file {
+        let ready = Ready {
+            url: told.url,
+            internal_url: told.internal,
+            ops_url: told.ops,
+            org: planted.org.as_deref(),
+            admin: admin.map(|(email, password)| Administrator { email, password: Some(password) }),
+            api_key,
+            service_account_id: account.as_deref(),
+            database_url: database_url.as_ref().map(|url| url.expose().as_str()).unwrap_or_default(),
+        };
+        ready.write(file)?;
+    }
+    note(greeting(told, admin, api_key));
+    Ok(())
+}
+
+/// What the person at the terminal sees. Secrets are shown this once.
+fn greeting(told: &Told<'_>, admin: Option<(&str, &str)>, api_key: Option<&str>) -> String {
+    let Told { url, ops, place, .. } = told;
+    let mut lines = vec![
+        String::new(),
+        format!("  identityd dev   {url}        a development server: never expose it"),
+        format!("  data            {place}"),
+        format!("  health          {}/readyz", ops.unwrap_or(url)),
+    ];
+    match admin {
+        Some((email, password)) => lines.push(format!("  sign in         {email}   {password}   (shown once)")),
+        None => lines.push("  sign in         as before; `--reset` begins anew".to_owned()),
+    }
+    if let (Some((email, password)), Some(key)) = (admin, api_key) {
+        lines.push(format!("  API key         {key}   (shown once)"));
+        lines.extend([
+            String::new(),
+            "  Three commands to try:".to_owned(),
+            format!("  curl -s {url}/v1/auth/validate-api-key --json '{{\"apiKeySecret\":\"{key}\"}}'"),
+            format!("  curl -s {url}/v1/auth/login --json '{{\"email\":\"{email}\",\"password\":\"{password}\"}}'"),
+            format!("  curl -s {url}/openapi.json | head -c 400"),
+        ]);
+    } else if admin.is_none() {
+        lines.push("  An empty platform takes its first calls without a credential: see docs/quickstart.md".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}

@@ -1,0 +1,84 @@
+//! What every mode that stays up does: starts or says why not, serves, drains.
+use super::note;
+use crate::{
+    app::{self, Adapters, App, Listeners},
+    platform::{
+        config::Config,
+        db::Database,
+        migrations::{self, Level},
+        role,
+        tasks::Tasks,
+        telemetry,
+    },
+};
+use anyhow::{Context as _, bail};
+use std::{sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// For what background tasks have begun.
+const TASKS_END_MAX: Duration = Duration::from_secs(15);
+
+/// What a mode wants of the process.
+#[derive(Clone, Copy)]
+pub(super) struct Mode {
+    pub(super) name: &'static str,
+    /// Serves `http.listen` and `internal.listen`.
+    pub(super) public: bool,
+    /// Runs sequencer, jobs and sweepers.
+    pub(super) background: bool,
+}
+
+/// Runs until a signal says stop.
+pub(super) fn run(config: Config, mode: Mode) -> anyhow::Result<()> {
+    // Before the runtime: the exporter's client blocks, on a thread of its own.
+    let _telemetry = telemetry::start(&config.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(async {
+        let adapters = Adapters::of(Arc::new(config))?;
+        check(&adapters.database).await?;
+        let listeners = Listeners::bind(&adapters.config, mode.public)?;
+        let app = App::start(adapters).await?;
+        tracing::info!(mode = mode.name, version = env!("CARGO_PKG_VERSION"), "started");
+        up(&app, listeners, mode.background, async || Ok(())).await
+    }))
+}
+
+/// Serves a started app until a signal says stop. `ready` is called once everything is served.
+pub(super) async fn up(
+    app: &App,
+    listeners: Listeners,
+    background: bool,
+    ready: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    // Before the first connection is taken: a signal that comes early is not lost.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (tasks, listening) = (Tasks::default(), Tasks::default());
+    app::spawn(app, &tasks, background);
+    let server = app::serve(app, &listening, listeners)?;
+    ready().await?;
+    tokio::select! {
+        _ = terminate.recv() => (),
+        _ = interrupt.recv() => (),
+    }
+    tracing::info!("stopping");
+    server.drain(app).await;
+    listening.stop(TASKS_END_MAX).await;
+    tasks.stop(TASKS_END_MAX).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Refuses a database that is not for this release, or a role for which row-level security would not hold.
+pub(super) async fn check(database: &Database) -> anyhow::Result<()> {
+    let mut conn = database.connect().await.context("database.url: the database cannot be reached")?;
+    role::check(&mut conn).await??;
+    match migrations::level(&mut conn).await? {
+        Level::Current => Ok(()),
+        Level::Empty => bail!("the database is empty: run `identityd migrate up`"),
+        Level::Behind(count) => bail!("the database is {count} migrations behind: run `identityd migrate up`"),
+        Level::Ahead => {
+            note("the database is of a newer release; this one goes on beside it");
+            Ok(())
+        }
+    }
+}

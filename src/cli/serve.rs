@@ -1,0 +1,12 @@
+//! `identityd serve`: the API.
+use super::{
+    Exit, Global,
+    process::{self, Mode},
+};
+
+pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
+    let config = global.checked()?;
+    let background = config.background.enabled;
+    process::run(config, Mode { name: "serve", public: true, background })?;
+    Ok(Exit::Ok)
+}

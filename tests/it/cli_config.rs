@@ -1,0 +1,193 @@
+//! `identityd config`, and the small commands that need no server.
+use crate::cli_support::{Outcome, Scratch, identityd, run};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    process::Stdio,
+    thread,
+};
+
+/// Enough for production.
+const SOUND: &str = "[http]\npublic_url = \"https://id.example\"\n";
+
+#[test]
+fn a_sound_configuration_is_said_to_be_so() {
+    let scratch = Scratch::new("sound");
+    let file = scratch.file("identityd.toml", SOUND);
+    let checked = run(&["config", "check", "--config", &file]);
+    assert_eq!(checked, outcome(0, "", "the configuration can be used\n"));
+    let named = identityd(&["config", "check"]).env("IDENTITYD_CONFIG", &file).output().unwrap();
+    assert_eq!(Outcome::from(named), checked);
+}
+
+#[test]
+fn every_mistake_is_named_with_key_and_origin() {
+    let scratch = Scratch::new("mistakes");
+    let file = scratch.file("identityd.toml", "[http]\nlisten = \"everywhere\"\n");
+    let checked = run(&["config", "check", "--config", &file]);
+    let said = format!("http.listen: invalid socket address syntax ({file})");
+    assert!(checked.code == 1 && checked.out.is_empty() && checked.err.contains(&said), "{checked:?}");
+
+    let together = run(&["config", "check", "--set", "http.concurrency_max=0", "--set", "keys.file=k"]);
+    for key in ["http.public_url", "http.concurrency_max", "keys.file"] {
+        assert!(together.err.contains(&format!("\n  {key}: ")), "{}", together.err);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_a_suggestion_wherever_it_stands() {
+    let scratch = Scratch::new("unknown");
+    let file = scratch.file("identityd.toml", "[databse]\nurl = \"hunter2\"\n");
+    let typed = "there is no such key; did you mean database.connections_max?";
+    let by_flag = run(&["config", "show", "--set", "database.conections_max=3"]);
+    let flag = "flag --set database.conections_max=…";
+    assert!(by_flag.err.contains(&format!("database.conections_max: {typed} ({flag})")), "{by_flag:?}");
+    let by_variable =
+        identityd(&["config", "show"]).env("IDENTITYD_DATABASE__CONECTIONS_MAX", "3").output().unwrap();
+    let by_variable = Outcome::from(by_variable);
+    let variable = "environment variable IDENTITYD_DATABASE__CONECTIONS_MAX";
+    assert!(by_variable.err.contains(&format!("{typed} ({variable})")), "{by_variable:?}");
+    let by_file = run(&["config", "show", "--config", &file]);
+    assert!(
+        by_file.err.contains("databse: there is no such key") && by_file.err.contains(&file),
+        "{by_file:?}"
+    );
+    assert!(!by_file.err.contains("hunter2"));
+    assert_eq!((by_flag.code, by_variable.code, by_file.code), (1, 1, 1));
+}
+
+#[test]
+fn a_later_layer_wins_and_says_where_a_value_is_from() {
+    let scratch = Scratch::new("layers");
+    let file =
+        scratch.file("identityd.toml", "[http]\ndrain_seconds = 1\nworkers = 1\nconcurrency_max = 1\n");
+    let output = identityd(&["config", "show", "--config", &file, "--set", "http.concurrency_max=3"])
+        .env("IDENTITYD_HTTP__CONCURRENCY_MAX", "2")
+        .env("IDENTITYD_HTTP__WORKERS", "2")
+        .output()
+        .unwrap();
+    let shown = Outcome::from(output).out;
+    for line in [
+        &format!("http.drain_seconds = 1  # {file}\n"),
+        "http.workers = 2  # environment variable IDENTITYD_HTTP__WORKERS\n",
+        "http.concurrency_max = 3  # flag --set http.concurrency_max=…\n",
+        "http.request_timeout_seconds = 30  # default\n",
+    ] {
+        assert!(shown.contains(line), "{line}{shown}");
+    }
+}
+
+#[test]
+fn a_secret_is_masked_and_may_be_in_a_file() {
+    let scratch = Scratch::new("secret");
+    let secret = scratch.file("url", "postgres://identityd_app:hunter2@127.0.0.1:1/identityd\n");
+    let shown = run(&["config", "show", "--set", "mail.url=smtp://me:hunter2@127.0.0.1"]);
+    assert!(shown.out.contains("mail.url = \"***\"  # flag") && !shown.out.contains("hunter2"), "{shown:?}");
+
+    let flag = format!("database.url_file={secret}");
+    let shown = run(&["config", "show", "--set", &flag]);
+    assert!(shown.out.contains(&format!("database.url_file = \"{secret}\"")), "{shown:?}");
+    let used = run(&["migrate", "status", "--set", &flag]);
+    assert!(used.code == 1 && used.err.contains("the database cannot be reached"), "{used:?}");
+    assert!(!used.err.contains("hunter2"));
+
+    let both = run(&["config", "check", "--set", &flag, "--set", "database.url=postgres://u:hunter2@h/d"]);
+    assert!(both.err.contains("give either database.url or database.url_file, not both"), "{both:?}");
+    assert!(both.code == 1 && !both.err.contains("hunter2"));
+    let gone = run(&["config", "check", "--set", "database.url_file=/nowhere"]);
+    assert!(gone.code == 1 && gone.err.contains("database.url_file: the file cannot be read"), "{gone:?}");
+}
+
+#[test]
+fn schema_and_reference_name_every_section() {
+    let schema = run(&["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
+    let sections = schema["properties"].as_object().unwrap();
+    let reference = run(&["config", "reference"]).out;
+    for section in sections.keys() {
+        assert!(reference.contains(&format!("\n| `{section}")), "{section}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut child = identityd(&["config", "reference"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_help_is_0() {
+    for wrong in [&["fly"][..], &["--set", "novalue", "serve"], &["dev", "--yes"], &["migrate", "down", "-1"]]
+    {
+        let outcome = run(wrong);
+        assert!(
+            outcome.code == 2 && outcome.out.is_empty() && outcome.err.contains("'--help'"),
+            "{outcome:?}"
+        );
+    }
+    let help = run(&["--help"]);
+    assert!(
+        help.code == 0 && help.err.is_empty() && help.out.contains("6 a difference was found"),
+        "{help:?}"
+    );
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = run(&["completions", shell]);
+        assert!(outcome.code == 0 && outcome.out.contains("healthcheck"), "{shell}: {outcome:?}");
+    }
+    assert_eq!(run(&["completions", "dos"]).code, 2);
+}
+
+#[test]
+fn the_matrix_is_compared_with_a_file() {
+    let scratch = Scratch::new("matrix");
+    let matrix = run(&["policy", "matrix"]).out;
+    assert!(matrix.lines().any(|line| line.starts_with("keys:issue ")), "{matrix}");
+    let same = scratch.file("same", &matrix);
+    assert_eq!(run(&["policy", "matrix", "--check", &same]), outcome(0, "", ""));
+
+    let line = matrix.lines().find(|line| line.starts_with("keys:issue ")).unwrap();
+    let other = scratch.file("other", &matrix.replace(line, "keys:issue everybody"));
+    let checked = run(&["policy", "matrix", "--check", &other]);
+    assert_eq!((checked.code, checked.out), (6, format!("-keys:issue everybody\n+{line}\n")));
+    assert!(checked.err.contains(&other));
+    assert_eq!(run(&["policy", "matrix", "--check", "/nowhere"]).code, 1);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_not_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let flag = format!("ops.listen={address}");
+    let outcome = run(&["healthcheck", "--set", &flag]);
+    assert!(
+        outcome.code == 1 && outcome.err.contains(&format!("http://{address}/ is not well")),
+        "{outcome:?}"
+    );
+    assert_eq!(run(&["healthcheck", "https://id.example"]).code, 2);
+}
+
+#[test]
+fn a_server_that_says_200_is_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 512];
+        let read = stream.read(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    assert_eq!(run(&["healthcheck", &url]).code, 0);
+    assert!(server.join().unwrap().starts_with("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1:"));
+}
+
+fn outcome(code: i32, out: &str, err: &str) -> Outcome {
+    Outcome { code, out: out.to_owned(), err: err.to_owned() }
+}
