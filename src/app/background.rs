@@ -12,7 +12,7 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 const USAGE_EVERY: Duration = Duration::from_secs(10);
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const SWEEP_LEASE_SECONDS: i32 = 120;
 const SWEEP_MAX: i64 = 1000;
 

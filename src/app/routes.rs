@@ -44,7 +44,7 @@ pub enum Listener {
 /// `http.listen`.
 fn http_routes(config: &mut ServiceConfig<'_>) {
     config.configure(orgs::http::routes);
-    config.configure(identity::http::routes);
+    config.configure(identity::routes);
     config.configure(authn::routes);
     config.configure(credentials::routes);
     config.configure(credentials::validation_routes);

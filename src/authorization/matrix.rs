@@ -72,13 +72,13 @@ impl Matrix {
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut head = format!("{:28}", "");
-        for (_, name) in self.columns() {
+        for (_, name) in columns() {
             let _ = write!(head, " {name}");
         }
         writeln!(f, "{}", head.trim_end())?;
         for action in Action::ALL {
             let mut line = format!("{:28}", action.as_str());
-            for entity in self.columns() {
+            for entity in columns() {
                 let mark = match () {
                     () if self.of_entity(entity.0, entity.1).covers(*action) => "x",
                     () if self.own_only.get(&entity).is_some_and(|own| own.covers(*action)) => "o",
@@ -92,11 +92,9 @@ impl fmt::Display for Matrix {
     }
 }
 
-impl Matrix {
-    fn columns(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let roles = Role::ALL.iter().map(|role| ("Role", role.as_str()));
-        roles.chain(PlatformRole::ALL.iter().map(|role| ("PlatformRole", role.as_str())))
-    }
+fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let roles = Role::ALL.iter().map(|role| ("Role", role.as_str()));
+    roles.chain(PlatformRole::ALL.iter().map(|role| ("PlatformRole", role.as_str())))
 }
 
 /// A member with just this role; for a platform role, a person who is no member.

@@ -14,7 +14,9 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
     let purpose = if options.recovery { Purpose::Recovery } else { Purpose::Bootstrap };
     operator(global, async |app, ctx| {
         let (_, token) = issue_operator_token(&app.work, ctx, purpose).await?;
-        note("good for one hour, one organization, its first administrator and his first key; send it as a bearer");
+        note(
+            "good for one hour, one organization, its first administrator and his first key; send it as a bearer",
+        );
         print(&format!("{}\n", token.expose()))?;
         Ok(Exit::Ok)
     })

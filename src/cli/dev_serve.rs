@@ -22,7 +22,8 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     config.http.drain_seconds = 0; // nobody routes to it
     let config = Arc::new(config);
     let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
-    let planted = if app.work.state().has_no_org() { seeding::plant(&app, seed).await? } else { Planted::default() };
+    let planted =
+        if app.work.state().has_no_org() { seeding::plant(&app, seed).await? } else { Planted::default() };
     if app.work.state().has_no_org() {
         open_bootstrap(&app).await?;
     }
@@ -31,9 +32,13 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     };
     let (internal, ops) = (address(&listeners.internal), address(&listeners.ops));
     let url = config.http.issuer();
-    let listeners = Listeners { http: Some(listeners.http), internal: listeners.internal, ops: listeners.ops };
+    let listeners =
+        Listeners { http: Some(listeners.http), internal: listeners.internal, ops: listeners.ops };
     let told = Told { url: &url, internal: internal.as_deref(), ops: ops.as_deref(), place: &place };
-    up(&app, listeners, true, async || tell(&config.database.url, &told, &planted, ready_file.as_deref())).await?;
+    up(&app, listeners, true, async || {
+        tell(config.database.url.as_ref(), &told, &planted, ready_file.as_deref())
+    })
+    .await?;
     Ok(Exit::Ok)
 }
 
@@ -54,7 +59,7 @@ struct Told<'a> {
 }
 
 fn tell(
-    database_url: &Option<Secret<String>>,
+    database_url: Option<&Secret<String>>,
     told: &Told<'_>,
     planted: &Planted,
     ready_file: Option<&Path>,
@@ -71,7 +76,7 @@ fn tell(
             admin: admin.map(|(email, password)| Administrator { email, password: Some(password) }),
             api_key,
             service_account_id: account.as_deref(),
-            database_url: database_url.as_ref().map(|url| url.expose().as_str()).unwrap_or_default(),
+            database_url: database_url.map(|url| url.expose().as_str()).unwrap_or_default(),
         };
         ready.write(file)?;
     }
@@ -89,7 +94,9 @@ fn greeting(told: &Told<'_>, admin: Option<(&str, &str)>, api_key: Option<&str>)
         format!("  health          {}/readyz", ops.unwrap_or(url)),
     ];
     match admin {
-        Some((email, password)) => lines.push(format!("  sign in         {email}   {password}   (shown once)")),
+        Some((email, password)) => {
+            lines.push(format!("  sign in         {email}   {password}   (shown once)"));
+        }
         None => lines.push("  sign in         as before; `--reset` begins anew".to_owned()),
     }
     if let (Some((email, password)), Some(key)) = (admin, api_key) {
@@ -98,11 +105,16 @@ fn greeting(told: &Told<'_>, admin: Option<(&str, &str)>, api_key: Option<&str>)
             String::new(),
             "  Three commands to try:".to_owned(),
             format!("  curl -s {url}/v1/auth/validate-api-key --json '{{\"apiKeySecret\":\"{key}\"}}'"),
-            format!("  curl -s {url}/v1/auth/login --json '{{\"email\":\"{email}\",\"password\":\"{password}\"}}'"),
+            format!(
+                "  curl -s {url}/v1/auth/login --json '{{\"email\":\"{email}\",\"password\":\"{password}\"}}'"
+            ),
             format!("  curl -s {url}/openapi.json | head -c 400"),
         ]);
     } else if admin.is_none() {
-        lines.push("  An empty platform takes its first calls without a credential: see docs/quickstart.md".to_owned());
+        lines.push(
+            "  An empty platform takes its first calls without a credential: see docs/quickstart.md"
+                .to_owned(),
+        );
     }
     lines.push(String::new());
     lines.join("\n")

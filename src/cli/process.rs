@@ -75,7 +75,9 @@ pub(super) async fn check(database: &Database) -> anyhow::Result<()> {
     match migrations::level(&mut conn).await? {
         Level::Current => Ok(()),
         Level::Empty => bail!("the database is empty: run `identityd migrate up`"),
-        Level::Behind(count) => bail!("the database is {count} migrations behind: run `identityd migrate up`"),
+        Level::Behind(count) => {
+            bail!("the database is {count} migrations behind: run `identityd migrate up`")
+        }
         Level::Ahead => {
             note("the database is of a newer release; this one goes on beside it");
             Ok(())

@@ -44,7 +44,9 @@ pub(super) async fn plant(app: &App, seed: Seed) -> anyhow::Result<Planted> {
         planted.org.get_or_insert(slug.to_owned());
         accounts_of(app, &owner, id, org, &mut planted).await.with_context(|| slug.to_owned())?;
         for person in &seed.people {
-            let Some(membership) = person.orgs.iter().find(|membership| membership.org == org.slug) else { continue };
+            let Some(membership) = person.orgs.iter().find(|membership| membership.org == org.slug) else {
+                continue;
+            };
             let Some(identity) = people.get(person.email.as_str()) else { continue };
             member_of(app, &owner, id, *identity, membership, &mut planted)
                 .await
@@ -74,7 +76,10 @@ async fn org_of(
     people: &HashMap<&str, IdentityId>,
 ) -> anyhow::Result<(OrgId, Ctx)> {
     let owns = |person: &&Person| {
-        person.orgs.iter().any(|membership| membership.org == org.slug && membership.roles.contains(&Role::Owner))
+        person
+            .orgs
+            .iter()
+            .any(|membership| membership.org == org.slug && membership.roles.contains(&Role::Owner))
     };
     let owner = all.iter().find(owns).and_then(|owner| people.get(owner.email.as_str()));
     let identity = *owner.context("nobody in people is its owner")?;
@@ -84,7 +89,13 @@ async fn org_of(
     Ok((made.id, ctx))
 }
 
-async fn accounts_of(app: &App, owner: &Ctx, id: OrgId, org: &Org, planted: &mut Planted) -> anyhow::Result<()> {
+async fn accounts_of(
+    app: &App,
+    owner: &Ctx,
+    id: OrgId,
+    org: &Org,
+    planted: &mut Planted,
+) -> anyhow::Result<()> {
     for account in &org.service_accounts {
         let roles = if account.roles.is_empty() { vec![Role::Member] } else { account.roles.clone() };
         let new = NewServiceAccount {

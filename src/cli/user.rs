@@ -28,7 +28,8 @@ pub(super) enum Command {
 
 pub(super) fn run(global: &Global, command: Command) -> anyhow::Result<Exit> {
     let Command::Reset { email, password_file } = command;
-    let email = EmailAddress::parse(&email).ok_or_else(|| Stop::new(Exit::Usage, "this is no e-mail address"))?;
+    let email =
+        EmailAddress::parse(&email).ok_or_else(|| Stop::new(Exit::Usage, "this is no e-mail address"))?;
     let chosen = password_file.as_deref().map(read).transpose()?;
     operator(global, async |app, ctx| {
         let made = chosen.is_none();

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     authorization::{Action, Grants, Target},
     http::etag::IfMatch,
-    kernel::{Actor, Ctx, OrgId, OrgStatus, Page, Reason, UserStatus},
+    kernel::{Actor, Ctx, Metadata, OrgId, OrgStatus, Page, Reason, UserStatus},
     work::{Audited, Work},
 };
 use chrono::TimeDelta;
@@ -79,7 +79,7 @@ pub async fn update_org(
         org.budget_policy_id =
             patch.budget_policy_id.map(|id| id.as_str().to_owned()).or(org.budget_policy_id);
         org.declarative = patch.declarative.or(org.declarative);
-        org.metadata = patch.metadata.map_or(org.metadata, |metadata| metadata.into_value());
+        org.metadata = patch.metadata.map_or(org.metadata, Metadata::into_value);
         let org = store::save(tx, &org, None).await?;
         Ok(Audited::new(org, event))
     })

@@ -53,7 +53,7 @@ impl Health {
         }
         match (now.status, &now.detail) {
             (Status::Failing, Some(detail)) => {
-                tracing::warn!(dependency = name, detail, "dependency is failing")
+                tracing::warn!(dependency = name, detail, "dependency is failing");
             }
             _ => tracing::info!(dependency = name, "dependency answers"),
         }

@@ -11,6 +11,7 @@ pub struct Unsafe {
     fault: &'static str,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that PostgreSQL or Cedar is told apart")]
 #[derive(QueryableByName)]
 struct Role {
     #[diesel(sql_type = st::Text)]
@@ -42,7 +43,9 @@ pub async fn check(conn: &mut AsyncPgConnection) -> Result<Result<(), Unsafe>, S
         Role { is_super: true, .. } => "is a superuser",
         Role { bypasses: true, .. } => "bypasses row-level security",
         Role { owns: true, .. } => "may become the owner of the tables",
-        Role { inherits_platform: true, .. } => "has the rights of identityd_platform without asking for them",
+        Role { inherits_platform: true, .. } => {
+            "has the rights of identityd_platform without asking for them"
+        }
         Role { may_become_platform: false, .. } => "may not become identityd_platform",
         Role { .. } => return Ok(Ok(())),
     };

@@ -87,8 +87,7 @@ pub struct ScratchDatabase {
 impl ScratchDatabase {
     /// On the server of `tests/servers`.
     pub fn new(purpose: &str) -> Self {
-        let server =
-            std::env::var("TEST_DATABASE_URL").expect("no TEST_DATABASE_URL: run `tests/servers up`");
+        let server = crate::app::server("TEST_DATABASE_URL");
         Self::on(&server, purpose)
     }
 

@@ -162,7 +162,7 @@ pub async fn update_key(
         key.expires_at = patch.expires_at.or(key.expires_at);
         key.allowed_cidrs = patch.allowed_cidrs.unwrap_or(key.allowed_cidrs);
         key.rate_limit = patch.rate_limit.or(key.rate_limit);
-        key.annotations = patch.annotations.map_or(key.annotations, |annotations| annotations.into_value());
+        key.annotations = patch.annotations.map_or(key.annotations, Metadata::into_value);
         Ok(Audited::new(store::save(tx, &key, None).await?, event))
     })
     .await

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     authorization::{Action, Grants, Role, Target},
     http::etag::IfMatch,
-    kernel::{Ctx, OrgId, Page, ServiceAccountId, ServiceAccountStatus},
+    kernel::{Ctx, Metadata, OrgId, Page, ServiceAccountId, ServiceAccountStatus},
     work::{Audited, Work},
 };
 use serde_json::json;
@@ -93,7 +93,7 @@ pub async fn update_service_account(
         account.description = patch.description.unwrap_or(account.description);
         account.status = patch.status.unwrap_or(account.status);
         account.roles = patch.roles.unwrap_or(account.roles);
-        account.metadata = patch.metadata.map_or(account.metadata, |metadata| metadata.into_value());
+        account.metadata = patch.metadata.map_or(account.metadata, Metadata::into_value);
         account.rotation = patch.rotation.or(account.rotation);
         let account = store::save(tx, &account).await?.ok_or(ServiceAccountError::NameTaken)?;
         Ok(Audited::new(account, event))

@@ -189,7 +189,7 @@ async fn told(access: &Access, ctx: &Ctx, view: &KeyView, refusal: KeyRefusal) {
             tracing::warn!(error, key.id = %view.key.key, "the use of a dead key is not on the audit log");
         }
         Err(_) => {
-            tracing::warn!(key.id = %view.key.key, "the use of a dead key is not on the audit log: no answer")
+            tracing::warn!(key.id = %view.key.key, "the use of a dead key is not on the audit log: no answer");
         }
     }
 }

@@ -137,7 +137,9 @@ fn unreadable(path: &Path, origin: &str, error: &std::io::Error) -> ConfigError 
 }
 
 fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
-    let pairs: [(&str, &mut Option<Secret<String>>, &Option<PathBuf>); 4] = [
+    /// A key, its value, and the file that may hold it.
+    type Pair<'a> = (&'a str, &'a mut Option<Secret<String>>, &'a Option<PathBuf>);
+    let pairs: [Pair<'_>; 4] = [
         ("database.url", &mut config.database.url, &config.database.url_file),
         ("database.migrate_url", &mut config.database.migrate_url, &config.database.migrate_url_file),
         ("redis.url", &mut config.redis.url, &config.redis.url_file),

@@ -1,7 +1,8 @@
 //! The job that mails invites.
-use super::{model::User, store};
+use super::store;
 use crate::{
     authorization::{Action, Target},
+    identity::users::{User, store::lock_user},
     jobs::{Claimed, JobError},
     kernel::{Ctx, Secret, Token, TokenKind, UserId},
     orgs,
@@ -54,7 +55,7 @@ pub async fn send_invite(work: &Work, mailer: &Mailer, ctx: Ctx, claimed: Claime
     let armed = work.write(&ctx, permit, async |tx| {
         let event =
             tx.event(user).detail(json!({ "mailed": true, "job": claimed.job, "by": claimed.enqueued_by }));
-        let invited = store::lock_user(tx, user).await?.filter(User::awaits_person);
+        let invited = lock_user(tx, user).await?.filter(User::awaits_person);
         let Some(invited) = invited else { return Ok(Audited::new(None, event)) };
         let hashed = tx.keys().fingerprint(token.expose());
         let Some(expires_at) = store::arm_token(tx, user, &token.kid_str(), hashed).await? else {

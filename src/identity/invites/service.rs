@@ -1,13 +1,18 @@
 //! Use cases on invites: memberships that nobody has accepted.
 use super::{
-    error::UserError,
     jobs::SEND_INVITE,
-    model::{Invite, InviteFilter, NewInvite, NewMember, OpenInvite},
-    service::mfa_due_at,
+    model::{Invite, InviteFilter, NewInvite, OpenInvite},
     store,
 };
 use crate::{
     authorization::{Action, Grants, PlatformRole, Role, Target},
+    identity::{
+        people,
+        users::{
+            NewMember, UserError, insert_member, mfa_due_at,
+            store::{lock_user, save},
+        },
+    },
     jobs,
     kernel::{Actor, Ctx, EmailAddress, IdentityId, OrgId, Page, UserId, UserStatus},
     orgs,
@@ -47,7 +52,7 @@ pub async fn create_invite(work: &Work, ctx: &Ctx, org: OrgId, new: NewInvite) -
             mfa_due_at: mfa_due_at(ctx.now, grace, &roles),
             roles: roles.clone(),
         };
-        let user = match store::insert_member(tx, &member).await? {
+        let user = match insert_member(tx, &member).await? {
             Some(user) => user.id,
             None => invite_again(tx, &member).await?,
         };
@@ -66,20 +71,20 @@ pub async fn create_invite(work: &Work, ctx: &Ctx, org: OrgId, new: NewInvite) -
 /// The invite of this address that ran out, under its old id and with the new roles.
 async fn invite_again(tx: &mut Tx<'_>, member: &NewMember) -> Result<UserId, UserError> {
     let user = store::find_expired(tx, &member.email).await?.ok_or(UserError::EmailKnown)?;
-    let mut user = store::lock_user(tx, user).await?.ok_or(UserError::EmailKnown)?;
+    let mut user = lock_user(tx, user).await?.ok_or(UserError::EmailKnown)?;
     user.roles.clone_from(&member.roles);
     user.mfa_due_at = member.mfa_due_at;
-    Ok(store::save(tx, &user).await?.id)
+    Ok(save(tx, &user).await?.id)
 }
 
 /// The person of an address, known from now on, as a platform admin.
 async fn platform_admin(tx: &mut Tx<'_>, email: &EmailAddress) -> Result<IdentityId, UserError> {
     let roles = [PlatformRole::PlatformAdmin];
-    if let Some(identity) = store::insert_identity(tx, email, "", &roles).await? {
+    if let Some(identity) = people::insert_identity(tx, email, "", &roles).await? {
         return Ok(identity.id);
     }
-    let known = store::find_identity_by_email(tx.conn(), email).await?.ok_or(UserError::EmailKnown)?;
-    Ok(store::set_platform_roles(tx, &known, roles.to_vec()).await?.id)
+    let known = people::find_identity_by_email(tx.conn(), email).await?.ok_or(UserError::EmailKnown)?;
+    Ok(people::set_platform_roles(tx, &known, roles.to_vec()).await?.id)
 }
 
 /// Sends an invite again: a new token, and the old one is dead.
@@ -90,7 +95,7 @@ pub async fn resend_invite(work: &Work, ctx: &Ctx, org: OrgId, user: UserId) -> 
         work.permit_granting(ctx, Action::UsersInvite, Target::Org(org), Grants::Roles(roles)).await?;
     let lifetime = NewInvite::parse("resent@invite.invalid", &[], None)?.lifetime;
     work.write(ctx, permit, async |tx| {
-        let user = store::lock_user(tx, user).await?.ok_or(UserError::NotFound)?;
+        let user = lock_user(tx, user).await?.ok_or(UserError::NotFound)?;
         if !user.awaits_person() {
             return Err(UserError::WrongStatus(user.status.as_str()));
         }
@@ -122,7 +127,7 @@ pub async fn list_invites(
 pub async fn revoke_invite(work: &Work, ctx: &Ctx, org: OrgId, user: UserId) -> Result<(), UserError> {
     let permit = work.permit(ctx, Action::UsersInvite, Target::Org(org)).await?;
     work.write(ctx, permit, async |tx| {
-        let mut user = store::lock_user(tx, user).await?.ok_or(UserError::NotFound)?;
+        let mut user = lock_user(tx, user).await?.ok_or(UserError::NotFound)?;
         let event = tx.event(user.id).detail(json!({ "revoked": true }));
         match user.status {
             UserStatus::Deleted => (),
@@ -132,7 +137,7 @@ pub async fn revoke_invite(work: &Work, ctx: &Ctx, org: OrgId, user: UserId) -> 
             UserStatus::Invited => {
                 user.status = UserStatus::Deleted;
                 user.delete_after = Some(ctx.now);
-                store::save(tx, &user).await?;
+                save(tx, &user).await?;
             }
         }
         Ok(Audited::new((), event))
