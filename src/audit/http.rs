@@ -35,38 +35,23 @@ const PLATFORM_SLUG: &str = "platform";
 #[into_params(parameter_in = Query)]
 struct EventQuery {
     /// Only the events of this organization: its UUID or slug. `platform`: those of no organization. Left out: all.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String)]
     org: Option<String>,
     /// Only what this actor did: `person:<id>`, `key:<id>`, `workload:<name>`, `anonymous`, or an id alone.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String)]
     actor: Option<String>,
     /// Only this action, such as `keys:issue`.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String)]
     action: Option<String>,
     /// Only what was done (`allow`), or what was refused (`deny`).
-    #[param(required = false, schema_with = outcome)]
+    #[param(required = false, value_type = String, pattern = "^(allow|deny)$")]
     outcome: Option<String>,
     /// Only what happened at this instant (RFC 3339) or later.
-    #[param(required = false, schema_with = instant)]
+    #[param(required = false, value_type = String, format = DateTime)]
     from: Option<String>,
     /// Only what happened before this instant (RFC 3339).
-    #[param(required = false, schema_with = instant)]
+    #[param(required = false, value_type = String, format = DateTime)]
     to: Option<String>,
-}
-
-/// A word that may be left out, and is not null.
-fn outcome() -> utoipa::openapi::Object {
-    let mut schema = page::text();
-    schema.enum_values = Some(vec!["allow".into(), "deny".into()]);
-    schema
-}
-
-/// An instant that may be left out, and is not null.
-fn instant() -> utoipa::openapi::Object {
-    use utoipa::openapi::schema::{KnownFormat, SchemaFormat};
-    let mut schema = page::text();
-    schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
-    schema
 }
 
 impl EventQuery {
@@ -89,6 +74,8 @@ impl EventQuery {
         })
     }
 }
+
+type Members = Map<String, Value>;
 
 /// Something that was done, or refused, with its place on the log.
 #[derive(Serialize, ToSchema)]
@@ -117,14 +104,14 @@ struct EventView {
     outcome: String,
     /// Why it was refused: `code`, and the `ids` of the policies.
     #[schema(value_type = Option<Object>)]
-    policy: Value,
+    policy: Option<Members>,
     /// The request that it was part of.
     request_id: Option<String>,
     /// The trace that it was part of.
     trace: Option<String>,
     /// What else there is to know: depends on the action.
     #[schema(value_type = Object)]
-    detail: Value,
+    detail: Members,
     /// E-mail addresses, names and the like. The log itself holds only their salted digests, so they can be erased:
     /// then this is absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -141,14 +128,15 @@ struct EventView {
 
 impl From<Record> for EventView {
     fn from(record: Record) -> Self {
-        let mut entry: Map<String, Value> = serde_json::from_slice(&record.entry).unwrap_or_default();
+        let mut entry: Members = serde_json::from_slice(&record.entry).unwrap_or_default();
         let mut take = |name: &str| entry.remove(name).unwrap_or_default();
         let text = |value: Value| value.as_str().map(str::to_owned);
+        let members = |value| if let Value::Object(members) = value { Some(members) } else { None };
         Self {
-            policy: take("policy"),
+            policy: members(take("policy")),
             request_id: text(take("req")),
             trace: text(take("trace")),
-            detail: take("body"),
+            detail: members(take("body")).unwrap_or_default(),
             tampered: take("tampered") == Value::Bool(true),
             seq: record.seq,
             org_seq: record.org_seq,

@@ -65,6 +65,7 @@ impl Peaks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
 
     /// The inputs and roots of the reference tests of Certificate Transparency.
     const LEAVES: [&[u8]; 8] = [
@@ -90,7 +91,11 @@ mod tests {
     ];
 
     fn hex(hash: Hash) -> String {
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut text = String::new();
+        for byte in hash {
+            write!(text, "{byte:02x}").unwrap();
+        }
+        text
     }
 
     /// RFC 6962, 2.1, word for word.

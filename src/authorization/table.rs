@@ -2,7 +2,9 @@
 use super::facts::{
     Change, Fact, IdentityFact, KeyFact, OperatorFact, OrgFact, ServiceAccountFact, SessionFact, UserFact,
 };
-use crate::kernel::{IdentityId, KeyId, Kid, OperatorId, OrgId, ServiceAccountId, SessionId, UserId};
+use crate::kernel::{
+    IdentityId, KeyId, Kid, OperatorId, OrgId, ServiceAccountId, SessionId, UserId, UserStatus,
+};
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
@@ -80,7 +82,7 @@ impl Table {
         }
         let Some(identity) = fact.identity else { return };
         let place = (identity, fact.org);
-        if holds && fact.status != crate::kernel::UserStatus::Deleted {
+        if holds && fact.status != UserStatus::Deleted {
             self.members.insert(place, fact.user);
             self.orgs_of.entry(identity).or_default().insert(fact.org);
         } else if self.members.get(&place) == Some(&fact.user) {
@@ -205,12 +207,11 @@ mod tests {
                 mfa_due_at_s: None,
             }))
         };
-        use crate::kernel::UserStatus::{Active, Deleted};
-        table.apply(1, &user(10, Active));
-        table.apply(2, &user(11, Active));
-        table.apply(3, &user(10, Deleted));
+        table.apply(1, &user(10, UserStatus::Active));
+        table.apply(2, &user(11, UserStatus::Active));
+        table.apply(3, &user(10, UserStatus::Deleted));
         assert_eq!(table.member(identity, org), Some(Id::from_uuid(Uuid::from_u128(11))));
-        table.apply(4, &user(11, Deleted));
+        table.apply(4, &user(11, UserStatus::Deleted));
         assert_eq!((table.member(identity, org), table.orgs_of(identity).count()), (None, 0));
     }
 }

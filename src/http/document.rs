@@ -2,7 +2,8 @@
 use super::{idempotency, problem, request};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
-    ContactBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement, Tag,
+    ContactBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement, ServerBuilder,
+    Tag,
     schema::Schema,
     security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     tag::TagBuilder,
@@ -37,6 +38,7 @@ pub fn base() -> OpenApi {
     ));
     let mut document = OpenApiBuilder::new()
         .info(info)
+        .servers(Some([ServerBuilder::new().url("/").build()]))
         .tags(Some(tags()))
         .security(Some(["bearer", "apiKey"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()))))
         .build();
@@ -81,6 +83,8 @@ pub fn complete(document: &OpenApi, listeners: &[(&str, Vec<String>)]) -> Result
 }
 
 fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    let summary = operation.get("summary").and_then(Value::as_str).unwrap_or_default().to_owned();
+    operation.entry("description").or_insert_with(|| summary.into());
     let public = operation.get("security") == Some(&json!([{}]));
     let body = operation.contains_key("requestBody");
     let mut problems = vec![

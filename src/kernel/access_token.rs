@@ -113,6 +113,7 @@ impl AccessClaims {
 mod tests {
     use super::*;
     use crate::kernel::Id;
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use uuid::Uuid;
 
     const ISSUER: &str = "https://id.example.io";
@@ -162,7 +163,6 @@ mod tests {
         let token = claims().sign(&keys).unwrap();
         let (head, rest) = token.split_once('.').unwrap();
         let (body, signature) = rest.split_once('.').unwrap();
-        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"at+jwt"}"#);
         for wrong in [
             String::new(),

@@ -121,7 +121,8 @@ pub(in crate::credentials) fn principal(holder: Holder) -> (&'static str, Uuid) 
     }
 }
 
-fn example() -> Value {
+/// For the document.
+pub(in crate::credentials) fn example() -> Value {
     json!({
         "apiKeyId": "0193a5f0-7b1c-7000-8000-000000000003", "fingerprint": "SHA256:n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg",
         "last4": "x3Zq", "display_name": "ci", "status": "active", "scopes": ["inference:invoke", "models:read"],
@@ -139,7 +140,7 @@ fn one(key: &ApiKey, now: DateTime<Utc>) -> HttpResponse {
 // Issue and rotate -----------------------------------------------------------------------------------------------
 
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 struct IssueKey {
     #[serde(rename = "display_name", alias = "displayName")]
     #[schema(nullable = false, max_length = 200)]
@@ -277,7 +278,7 @@ async fn issue_service_account_key(
 }
 
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(in crate::credentials) struct RotateKey {
     /// How long the old key goes on: 0 to 2592000; 86400 when left out.
     #[schema(nullable = false, minimum = 0, maximum = 2_592_000)]
@@ -443,7 +444,6 @@ async fn update_key(
 }
 
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(default)]
 pub(in crate::credentials) struct RevokeKey {
     /// One line, for the audit log.
     #[schema(nullable = false, max_length = 500)]

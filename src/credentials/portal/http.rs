@@ -20,7 +20,7 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, get, http::StatusCode, patch, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
@@ -73,11 +73,15 @@ fn issued(issued: &IssuedKey) -> Answer {
 }
 
 fn example() -> Value {
-    json!({
-        "apiKeyId": "0193a5f0-7b1c-7000-8000-000000000003", "key_id": "0193a5f0-7b1c-7000-8000-000000000003",
-        "display_name": "laptop", "status": "active", "scopes": ["inference:invoke"],
-        "createdAt": "2026-11-01T09:00:00Z", "created_at": "2026-11-01T09:00:00Z",
-    })
+    let mut example = api_keys::http::example();
+    if let Value::Object(names) = &mut example {
+        for (name, twin) in [("apiKeyId", "key_id"), ("createdAt", "created_at")] {
+            if let Some(value) = names.get(name).cloned() {
+                names.insert(twin.to_owned(), value);
+            }
+        }
+    }
+    example
 }
 
 /// Whose keys: the caller's own, in the org of the token.
