@@ -41,7 +41,7 @@ struct EventQuery {
     #[param(required = false, value_type = String)]
     actor: Option<String>,
     /// Only this action, such as `keys:issue`.
-    #[param(required = false, value_type = String)]
+    #[param(required = false, value_type = String, pattern = "^[a-z-]+:[a-z-]+$")]
     action: Option<String>,
     /// Only what was done (`allow`), or what was refused (`deny`).
     #[param(required = false, value_type = String, pattern = "^(allow|deny)$")]

@@ -6,6 +6,7 @@ use crate::{
         auth::{Anybody, Stranger},
         extract::Json,
         problem::Problem,
+        schema,
     },
     identity::{self, Identity, OpenInvite, User},
     kernel::{Actor, Ctx, EmailAddress, Name, PLATFORM, Secret, Token, TokenKind},
@@ -261,9 +262,9 @@ struct Accept {
     #[schema(value_type = String)]
     token: Secret<String>,
     /// Of the person's account; of a new one, at least 15 characters. Not needed with an access token.
-    #[schema(value_type = Option<String>, format = "password", nullable = false)]
+    #[schema(value_type = Option<String>, format = "password")]
     password: Option<Secret<String>>,
-    #[schema(nullable = false, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     display_name: Option<String>,
 }
 

@@ -4,7 +4,10 @@ use crate::kernel::Answer;
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, Header as _},
+    },
 };
 use std::future::{Ready, ready};
 use utoipa::IntoParams;
@@ -19,7 +22,8 @@ pub struct IfMatch(Option<Vec<i64>>);
 #[expect(dead_code, reason = "documents the header that IfMatch reads")]
 pub struct IfMatchParam {
     /// The `ETag` of the version to change; 412 if it was changed since.
-    #[param(rename = "If-Match", required = false, schema_with = super::page::text)]
+    #[param(rename = "If-Match", required = false, value_type = String, example = "\"3\"",
+        pattern = r#"^(\*|(W/)?"[!#-+.-~-]*"( *, *(W/)?"[!#-+.-~-]*")*)$"#)]
     if_match: Option<String>,
 }
 
@@ -35,17 +39,24 @@ impl FromRequest for IfMatch {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let lines: Vec<_> = request.headers().get_all(header::IF_MATCH).collect();
-        if lines.is_empty() {
+        if !request.headers().contains_key(header::IF_MATCH) {
             return ready(Ok(Self(None)));
         }
-        let tags = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-        let tags: Vec<&str> = tags.map(str::trim).collect();
-        // A weak tag never matches strongly, and what is no tag of ours matches nothing.
-        let versions = tags.iter().filter_map(|tag| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-        let any = tags.contains(&"*");
-        ready(Ok(Self((!any).then(|| versions.collect()))))
+        ready(match header::IfMatch::parse(request) {
+            Ok(header::IfMatch::Any) => Ok(Self(None)),
+            Ok(header::IfMatch::Items(tags)) if !tags.is_empty() => {
+                // A weak tag never matches strongly, and a tag that is none of ours matches nothing.
+                let strong = tags.iter().filter(|tag| !tag.weak);
+                Ok(Self(Some(strong.filter_map(|tag| tag.tag().parse().ok()).collect())))
+            }
+            _ => Err(malformed()),
+        })
     }
+}
+
+fn malformed() -> Problem {
+    let detail = "If-Match holds entity tags in double quotes, such as \"3\", or *";
+    Problem::new(StatusCode::BAD_REQUEST, "IF_MATCH_MALFORMED", detail)
 }
 
 /// Adds the tag of a version.
@@ -68,23 +79,26 @@ mod tests {
     use super::*;
     use actix_web::test::TestRequest;
 
-    fn matches(header: Option<&str>, version: i64) -> bool {
+    fn read(header: Option<&str>) -> Result<IfMatch, Problem> {
         let request = TestRequest::default();
         let request = match header {
             Some(value) => request.insert_header((header::IF_MATCH, value)),
             None => request,
         };
-        IfMatch::from_request(&request.to_http_request(), &mut Payload::None)
-            .into_inner()
-            .unwrap()
-            .matches(version)
+        IfMatch::from_request(&request.to_http_request(), &mut Payload::None).into_inner()
+    }
+
+    fn matches(header: Option<&str>, version: i64) -> bool {
+        read(header).unwrap().matches(version)
     }
 
     #[test]
     fn tags_match_as_the_rfc_has_it() {
         assert!(matches(None, 3) && matches(Some("*"), 3) && matches(Some("\"3\""), 3));
-        assert!(matches(Some("\"1\", \"3\""), 3));
-        assert!(!matches(Some("\"2\""), 3) && !matches(Some("W/\"3\""), 3) && !matches(Some("3"), 3));
-        assert!(!matches(Some("garbage"), 3));
+        assert!(matches(Some("\"1\",W/\"ab\" , \"3\""), 3));
+        assert!(!matches(Some("\"2\""), 3) && !matches(Some("W/\"3\""), 3) && !matches(Some("\"other\""), 3));
+        for wrong in ["", "3", "garbage", "\"3", "\"a\"b\""] {
+            assert_eq!(read(Some(wrong)).unwrap_err().code(), "IF_MATCH_MALFORMED", "{wrong}");
+        }
     }
 }

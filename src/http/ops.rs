@@ -72,11 +72,11 @@ async fn readyz(health: web::Data<Health>) -> HttpResponse {
 
 /// What this process has counted.
 ///
-/// In the OpenMetrics text format, answered as `application/openmetrics-text`.
+/// In the OpenMetrics text format.
 #[utoipa::path(
     tag = "operations",
     security(()),
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 #[get("/metrics")]
 async fn metrics(metrics: web::Data<Metrics>) -> Result<HttpResponse, Problem> {

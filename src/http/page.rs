@@ -21,25 +21,11 @@ pub const DEFAULT_LONG: i64 = 1000;
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
     /// How many at most, from 1 to 1000.
-    #[param(required = false, minimum = 1, maximum = 1000, schema_with = integer)]
+    #[param(required = false, value_type = i64, minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     /// From `Link: <…>; rel="next"` of the page before.
-    #[param(required = false, schema_with = text)]
+    #[param(required = false, value_type = String, pattern = "^([A-Za-z0-9_-]{21}[AQgw])?$")]
     cursor: Option<String>,
-}
-
-/// An integer that may be left out, and is not null.
-fn integer() -> utoipa::openapi::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(Page::LIMIT_MAX))
-        .build()
-}
-
-/// A text that may be left out, and is not null.
-pub fn text() -> utoipa::openapi::Object {
-    utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::schema::Type::String).build()
 }
 
 impl PageQuery {
@@ -57,6 +43,17 @@ impl PageQuery {
         };
         Ok(Page { after, limit })
     }
+}
+
+/// The state that `?status=` names; none, or an empty one: any.
+pub fn status<S>(
+    word: Option<&str>,
+    parse: impl Fn(&str) -> Option<S>,
+    words: &[&str],
+) -> Result<Option<S>, Problem> {
+    let unknown =
+        || Problem::invalid("status", "STATUS_INVALID", format!("status is one of {}", words.join(", ")));
+    word.filter(|word| !word.is_empty()).map(|word| parse(word).ok_or_else(unknown)).transpose()
 }
 
 /// Answers a page; a full one points to the next.

@@ -9,6 +9,9 @@ macro_rules! status {
         pub enum $name { $(#[doc = concat!("`", $word, "`")] $variant),* }
 
         impl $name {
+            /// Every word, for messages.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
             /// The word for storage and wire.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }

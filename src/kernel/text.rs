@@ -39,7 +39,7 @@ impl Reason {
 
 fn line(raw: &str, chars_max: usize) -> Option<String> {
     let text = raw.trim();
-    let good = !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control);
+    let good = !text.is_empty() && raw.chars().count() <= chars_max && !raw.chars().any(char::is_control);
     good.then(|| text.to_owned())
 }
 

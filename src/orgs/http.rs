@@ -11,6 +11,7 @@ use crate::{
         extract::{Json, OrgPath},
         page::{self, PageQuery},
         problem::Problem,
+        schema,
     },
     kernel::{Answer, Ctx, Metadata, Name, OrgStatus, Reason},
     work::Work,
@@ -113,10 +114,10 @@ impl Declarative {
 #[into_params(parameter_in = Query)]
 struct Filter {
     /// Only organizations in this state.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String, pattern = "^(active|suspended|pending_delete)?$")]
     status: Option<String>,
     /// Only organizations whose name or slug holds this text.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String)]
     q: Option<String>,
 }
 
@@ -139,10 +140,7 @@ async fn list_orgs(
     filter: web::Query<Filter>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.page(page::DEFAULT_LONG)?;
-    let status = match filter.status.as_deref() {
-        None | Some("") => None,
-        Some(word) => Some(OrgStatus::parse(word).ok_or(OrgError::StatusInvalid)?),
-    };
+    let status = page::status(filter.status.as_deref(), OrgStatus::parse, OrgStatus::WORDS)?;
     let filter = OrgFilter { status, text: filter.into_inner().q.filter(|text| !text.is_empty()) };
     let orgs = service::list_orgs(&work, &ctx, filter, page).await?;
     let views: Vec<OrgView> = orgs.iter().map(OrgView::from).collect();
@@ -167,17 +165,16 @@ async fn get_org(ctx: Ctx, OrgPath(org): OrgPath, work: web::Data<Work>) -> Resu
 struct UpdateOrg {
     /// The name.
     #[serde(alias = "name")]
-    #[schema(nullable = false, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     display_name: Option<String>,
     /// `active` or `suspended`.
-    #[schema(nullable = false)]
+    #[schema(pattern = "^(active|suspended)$")]
     status: Option<String>,
-    #[schema(nullable = false, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     budget_policy_id: Option<String>,
-    #[schema(nullable = false)]
     declarative: Option<Declarative>,
     /// Replaces what was there.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
 }
 
@@ -254,9 +251,10 @@ async fn delete_org(
 
 /// Why.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = OrganizationReason)]
 struct Because {
     /// One line, for the audit log.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(value_type = schema::Reason)]
     reason: String,
 }
 

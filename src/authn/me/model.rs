@@ -43,7 +43,6 @@ pub(in crate::authn) struct UserInfo {
     /// What the caller may do there.
     scopes: Vec<&'static str>,
     /// The current organization.
-    #[schema(nullable = false)]
     organization_id: Option<Uuid>,
 }
 

@@ -36,15 +36,11 @@ struct Login {
     #[schema(value_type = String, format = "password")]
     password: Secret<String>,
     /// The client's name; one without a secret is a public client.
-    #[schema(nullable = false)]
     client_id: Option<String>,
-    #[schema(nullable = false)]
     scope: Option<String>,
     /// UUID or slug; the home organization when left out.
-    #[schema(nullable = false)]
     org_id: Option<String>,
     /// `required`: answer 409 where there are several organizations and none is named.
-    #[schema(nullable = false)]
     org_selection: Option<String>,
 }
 
@@ -128,11 +124,9 @@ async fn login(
 #[derive(Default, Deserialize, ToSchema)]
 struct Refresh {
     /// May come as the bearer instead.
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(value_type = Option<String>)]
     refresh_token: Option<Secret<String>>,
-    #[schema(nullable = false)]
     client_id: Option<String>,
-    #[schema(nullable = false)]
     scope: Option<String>,
 }
 
@@ -186,10 +180,9 @@ fn bearer(request: &HttpRequest) -> Option<String> {
 #[derive(Default, Deserialize, ToSchema)]
 struct Logout {
     /// An access or refresh token; may come as the bearer instead.
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(value_type = Option<String>)]
     token: Option<Secret<String>>,
     /// Not needed: tokens tell what they are.
-    #[schema(nullable = false)]
     #[expect(dead_code, reason = "RFC 7009 has it; our tokens need no hint")]
     token_type_hint: Option<String>,
 }
@@ -243,6 +236,7 @@ async fn userinfo(
 #[derive(Deserialize, ToSchema)]
 struct TokenRequest {
     /// `refresh_token`.
+    #[schema(pattern = "^refresh_token$")]
     grant_type: String,
     #[serde(flatten)]
     refresh: Refresh,

@@ -12,9 +12,10 @@ use crate::{
     http::{
         answer,
         etag::{self, IfMatch, IfMatchParam},
-        extract::{IdPath, Json, JsonOrNothing, OrgPath},
+        extract::{self, IdPath, Json, JsonOrNothing, OrgPath},
         page::{self, PageQuery},
         problem::Problem,
+        schema,
     },
     kernel::{Answer, Ctx, KeyStatus, Metadata, Reason, Secret, UserId, named},
     work::Work,
@@ -75,7 +76,7 @@ pub(in crate::credentials) struct ApiKeyView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_cidrs: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rate_limit: Option<Value>,
     #[schema(value_type = Object)]
     annotations: Value,
@@ -143,21 +144,21 @@ fn one(key: &ApiKey, now: DateTime<Utc>) -> HttpResponse {
 #[serde(rename_all = "camelCase")]
 struct IssueKey {
     #[serde(rename = "display_name", alias = "displayName")]
-    #[schema(nullable = false, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     display_name: Option<String>,
     /// `inference:invoke` and `models:read` when left out; `admin`: all that the holder may do.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Vec<schema::ScopeName>>)]
     scopes: Option<Vec<String>>,
     /// 1 to 3650; no end when left out.
-    #[schema(nullable = false, minimum = 1, maximum = 3650)]
+    #[serde(default, deserialize_with = "extract::whole")]
+    #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<i64>,
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     annotations: Option<Value>,
     /// Networks from which the key may be used.
-    #[schema(nullable = false)]
     allowed_cidrs: Option<Vec<String>>,
     /// Kept for the gateways that enforce it.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rate_limit: Option<Value>,
 }
 
@@ -281,10 +282,11 @@ async fn issue_service_account_key(
 #[serde(rename_all = "camelCase")]
 pub(in crate::credentials) struct RotateKey {
     /// How long the old key goes on: 0 to 2592000; 86400 when left out.
-    #[schema(nullable = false, minimum = 0, maximum = 2_592_000)]
+    #[serde(default, deserialize_with = "extract::whole")]
+    #[schema(minimum = 0, maximum = 2_592_000)]
     overlap_seconds: Option<i64>,
     /// One line, for the audit log.
-    #[schema(nullable = false, max_length = 500)]
+    #[schema(value_type = Option<schema::Reason>)]
     reason: Option<String>,
 }
 
@@ -333,7 +335,7 @@ async fn rotate_key(
 #[serde(rename_all = "camelCase")]
 struct KeyQuery {
     /// Only keys in this state, as stored: an expired key is `active` or `rotating`.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String, pattern = "^(active|rotating|quarantined|revoked)?$")]
     status: Option<String>,
 }
 
@@ -354,12 +356,7 @@ async fn list_keys(
     query: web::Query<KeyQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.page(page::DEFAULT_LONG)?;
-    let unknown =
-        || Problem::invalid("status", "STATUS_INVALID", "status is active, rotating, quarantined or revoked");
-    let status = match query.status.as_deref() {
-        None | Some("") => None,
-        Some(word) => Some(KeyStatus::parse(word).ok_or_else(unknown)?),
-    };
+    let status = page::status(query.status.as_deref(), KeyStatus::parse, KeyStatus::WORDS)?;
     let keys = service::list_keys(&work, &ctx, org, KeyFilter { holder: None, status }, page).await?;
     let views: Vec<ApiKeyView> = keys.iter().map(|key| ApiKeyView::of(key, ctx.now)).collect();
     Ok(page::respond(&request, page, &views, views.last().map(|key| key.api_key_id)))
@@ -386,19 +383,17 @@ async fn get_key(
 #[serde(rename_all = "camelCase")]
 pub(in crate::credentials) struct UpdateKey {
     #[serde(rename = "display_name", alias = "displayName")]
-    #[schema(nullable = false, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     display_name: Option<String>,
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Vec<schema::ScopeName>>)]
     scopes: Option<Vec<String>>,
     #[serde(alias = "expires_at")]
-    #[schema(nullable = false)]
     expires_at: Option<DateTime<Utc>>,
-    #[schema(nullable = false)]
     allowed_cidrs: Option<Vec<String>>,
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rate_limit: Option<Value>,
     /// Replaces what was there.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     annotations: Option<Value>,
 }
 
@@ -446,7 +441,7 @@ async fn update_key(
 #[derive(Default, Deserialize, ToSchema)]
 pub(in crate::credentials) struct RevokeKey {
     /// One line, for the audit log.
-    #[schema(nullable = false, max_length = 500)]
+    #[schema(value_type = Option<schema::Reason>)]
     reason: Option<String>,
 }
 

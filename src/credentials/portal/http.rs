@@ -13,6 +13,7 @@ use crate::{
         extract::{IdPath, Json, JsonOrNothing},
         page::{self, PageQuery},
         problem::Problem,
+        schema,
     },
     kernel::{AccessClaims, Answer, Ctx, KeyId, Metadata, OrgId, Secret, named},
     work::Work,
@@ -124,12 +125,10 @@ async fn list_my_keys(
 
 #[derive(Deserialize, ToSchema)]
 struct IssueMyKey {
-    #[serde(default)]
-    #[schema(max_length = 200)]
-    display_name: String,
-    #[serde(default)]
-    scopes: Vec<String>,
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<schema::Name>)]
+    display_name: Option<String>,
+    #[schema(value_type = Option<Vec<schema::ScopeName>>)]
+    scopes: Option<Vec<String>>,
     expires_at: Option<DateTime<Utc>>,
 }
 
@@ -153,8 +152,8 @@ async fn issue_my_key(
     let ctx = ctx.answering(issued);
     let (org, holder) = mine(&work, &ctx, claims.as_ref())?;
     let new = NewKey {
-        display_name: parse_name(&body.display_name)?,
-        scopes: parse_scopes(&body.scopes)?,
+        display_name: parse_name(&body.display_name.unwrap_or_default())?,
+        scopes: parse_scopes(&body.scopes.unwrap_or_default())?,
         expires_at: body.expires_at.map(|at| parse_expiry(at, ctx.now)).transpose()?,
         allowed_cidrs: vec![],
         rate_limit: None,

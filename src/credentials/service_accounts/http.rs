@@ -12,6 +12,7 @@ use crate::{
         extract::{IdPath, Json, OrgPath},
         page::{self, PageQuery},
         problem::Problem,
+        schema,
     },
     kernel::{Answer, Ctx, Metadata, Name, ServiceAccountStatus, named},
     work::Work,
@@ -56,7 +57,7 @@ struct ServiceAccountView {
     metadata: Value,
     /// When its keys are to be rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rotation: Option<Value>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -97,17 +98,16 @@ fn example() -> Value {
 
 #[derive(Deserialize, ToSchema)]
 struct CreateServiceAccount {
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(value_type = schema::Name)]
     name: String,
-    #[serde(default)]
     #[schema(max_length = 1000)]
-    description: String,
+    description: Option<String>,
     /// Names of roles; `member` when left out.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Vec<schema::RoleName>>)]
     roles: Option<Vec<String>>,
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rotation: Option<Value>,
 }
 
@@ -115,7 +115,7 @@ impl CreateServiceAccount {
     fn parse(self) -> Result<NewServiceAccount, ServiceAccountError> {
         Ok(NewServiceAccount {
             name: Name::parse(&self.name).ok_or(ServiceAccountError::NameInvalid)?,
-            description: parse_description(&self.description)?,
+            description: parse_description(&self.description.unwrap_or_default())?,
             roles: self.roles.map_or_else(|| Ok(vec![Role::Member]), |roles| parse_roles(&roles))?,
             metadata: metadata(self.metadata)?.unwrap_or_default(),
             rotation: rotation(self.rotation)?,
@@ -197,20 +197,20 @@ async fn get_service_account(
 
 #[derive(Deserialize, ToSchema)]
 struct UpdateServiceAccount {
-    #[schema(nullable = false, min_length = 1, max_length = 200)]
+    #[schema(value_type = Option<schema::Name>)]
     name: Option<String>,
-    #[schema(nullable = false, max_length = 1000)]
+    #[schema(max_length = 1000)]
     description: Option<String>,
     /// `active` or `disabled`.
-    #[schema(nullable = false)]
+    #[schema(pattern = "^(active|disabled)$")]
     status: Option<String>,
     /// Names of roles; exactly these from now on.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Vec<schema::RoleName>>)]
     roles: Option<Vec<String>>,
     /// Replaces what was there.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     rotation: Option<Value>,
 }
 

@@ -35,13 +35,10 @@ struct Check {
     #[schema(required, value_type = String, min_length = 1)]
     api_key_secret: Option<String>,
     /// UUID or slug: a key of another organization is not valid.
-    #[schema(nullable = false)]
     org_id: Option<String>,
     /// The client's address, believed from trusted callers only.
-    #[schema(nullable = false)]
     client_ip: Option<String>,
     /// The client's user agent, believed from trusted callers only.
-    #[schema(nullable = false)]
     user_agent: Option<String>,
 }
 

@@ -7,11 +7,12 @@ use crate::{
     authorization::Role,
     http::{
         answer,
-        extract::{IdPath, Json, OrgPath},
+        extract::{self, IdPath, Json, OrgPath},
         page::{self, PageQuery},
         problem::Problem,
+        schema,
     },
-    identity::users::http::email,
+    identity::users::http::address,
     kernel::{Answer, Ctx, UserStatus, named},
     work::Work,
 };
@@ -38,10 +39,11 @@ struct CreateInvite {
     #[schema(max_length = 254, format = "email")]
     email: String,
     /// Names of roles; `member` when left out.
-    #[serde(default)]
-    roles: Vec<String>,
+    #[schema(value_type = Option<Vec<schema::RoleName>>)]
+    roles: Option<Vec<String>>,
     /// 1 to 720; 72 when left out.
-    #[schema(nullable = false, minimum = 1, maximum = 720)]
+    #[serde(default, deserialize_with = "extract::whole")]
+    #[schema(minimum = 1, maximum = 720)]
     expires_in_hours: Option<i64>,
 }
 
@@ -114,7 +116,7 @@ async fn create_invite(
     Json(body): Json<CreateInvite>,
 ) -> Result<HttpResponse, Problem> {
     let ctx = ctx.answering(invited);
-    let new = NewInvite::parse(&body.email, &body.roles, body.expires_in_hours)?;
+    let new = NewInvite::parse(&body.email, &body.roles.unwrap_or_default(), body.expires_in_hours)?;
     let invite = service::create_invite(&work, &ctx, org, new).await?;
     Ok(answer::respond(&invited(&invite)))
 }
@@ -123,7 +125,7 @@ async fn create_invite(
 #[into_params(parameter_in = Query)]
 struct InviteQuery {
     /// Only the invite of this address.
-    #[param(required = false, schema_with = page::text)]
+    #[param(required = false, value_type = String)]
     email: Option<String>,
 }
 
@@ -147,7 +149,7 @@ async fn list_invites(
     query: web::Query<InviteQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.page(page::DEFAULT)?;
-    let filter = InviteFilter { email: email(query.into_inner().email)? };
+    let filter = InviteFilter { email: address(query.into_inner().email) };
     let invites = service::list_invites(&work, &ctx, org, filter, page).await?;
     let views: Vec<InviteView> = invites.iter().map(|invite| open_invite(invite, ctx.now)).collect();
     Ok(page::respond(&request, page, &views, views.last().map(|invite| invite.invite_id)))

@@ -54,7 +54,7 @@ pub struct OpenInvite {
 /// Which invites of a list.
 #[derive(Clone, Debug, Default)]
 pub struct InviteFilter {
-    pub email: Option<EmailAddress>,
+    pub email: Option<String>,
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ pub async fn list_invites(
     page: Page,
 ) -> Result<Vec<OpenInvite>, UserError> {
     let permit = work.permit(ctx, Action::UsersRead, Target::Org(org)).await?;
-    work.read(ctx, permit, async |tx| Ok(store::list_invites(tx, filter.email.as_ref(), page).await?)).await
+    work.read(ctx, permit, async |tx| Ok(store::list_invites(tx, filter.email.as_deref(), page).await?)).await
 }
 
 /// Takes an invite back. What was accepted is not an invite any more; what was taken back stays so.

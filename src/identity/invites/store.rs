@@ -102,7 +102,7 @@ pub(super) async fn arm_token(
 /// Invites that nobody has accepted, also those that ran out.
 pub(super) async fn list_invites(
     tx: &mut ReadTx<'_>,
-    email: Option<&EmailAddress>,
+    email: Option<&str>,
     page: Page,
 ) -> Result<Vec<OpenInvite>, WorkError> {
     let org = tx.org();
@@ -116,7 +116,7 @@ pub(super) async fn list_invites(
         .limit(page.limit)
         .into_boxed();
     if let Some(email) = email {
-        query = query.filter(memberships::email.eq(email.as_str().to_owned()));
+        query = query.filter(memberships::email.eq(email.to_owned()));
     }
     let rows: Vec<(MemberRow, DateTime<Utc>, String)> = query.load(tx.conn()).await?;
     let ids: Vec<Uuid> = rows.iter().map(|(row, ..)| row.user_id).collect();

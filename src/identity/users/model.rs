@@ -70,7 +70,7 @@ impl UserPatch {
 /// Which members of a list.
 #[derive(Clone, Debug, Default)]
 pub struct UserFilter {
-    pub email: Option<EmailAddress>,
+    pub email: Option<String>,
     /// Without one, everybody but the deleted.
     pub status: Option<UserStatus>,
     /// Part of the name or address.

@@ -185,7 +185,7 @@ pub(super) async fn list_users(
         None => query.filter(memberships::status.ne(UserStatus::Deleted.as_str())),
     };
     if let Some(email) = &filter.email {
-        query = query.filter(memberships::email.eq(email.as_str().to_owned()));
+        query = query.filter(memberships::email.eq(email.to_owned()));
     }
     if let Some(text) = &filter.text {
         let pattern = format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
