@@ -23,6 +23,7 @@ const EXEMPT: &[&str] = &[
     "/v1/policy/evaluate",
     "/access/v1/",
     "/v1/invites/accept",
+    "/v1/me/password",
 ];
 
 /// May a POST on this path carry the header?

@@ -1,7 +1,7 @@
 //! `/v1/me`.
 use super::model::Me;
 use crate::{
-    http::{auth::Session, problem::Problem},
+    http::{auth::Caller, problem::Problem},
     kernel::{Actor, Ctx},
     work::Work,
 };
@@ -53,7 +53,7 @@ struct MeView {
     })))
 )]
 #[get("/v1/me")]
-async fn get_me(ctx: Ctx, Session(claims): Session, work: web::Data<Work>) -> Result<HttpResponse, Problem> {
+async fn get_me(Caller(ctx, claims): Caller, work: web::Data<Work>) -> Result<HttpResponse, Problem> {
     let me = Me::of(&work, &ctx, claims.as_ref()).await?;
     Ok(HttpResponse::Ok().json(MeView {
         id: me.sub,

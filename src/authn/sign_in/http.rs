@@ -7,7 +7,7 @@ use super::{
 use crate::{
     authn::me::UserInfo,
     http::{
-        auth::{Access, Session, Stranger},
+        auth::{Access, Caller, Stranger},
         extract::{self, Json, JsonOrNothing},
         problem::Problem,
     },
@@ -225,11 +225,7 @@ async fn leave(work: &Work, ctx: &Ctx, request: &HttpRequest, body: Logout) -> R
     responses((status = 200, description = "The person", body = UserInfo, example = json!(UserInfo::example())))
 )]
 #[get("/v1/auth/userinfo")]
-async fn userinfo(
-    ctx: Ctx,
-    Session(claims): Session,
-    work: web::Data<Work>,
-) -> Result<HttpResponse, Problem> {
+async fn userinfo(Caller(ctx, claims): Caller, work: web::Data<Work>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(UserInfo::of(&work, &ctx, claims.as_ref()).await?))
 }
 
@@ -283,8 +279,7 @@ async fn exchange_token(
 )]
 #[get("/auth/userinfo")]
 async fn portal_userinfo(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     work: web::Data<Work>,
 ) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(UserInfo::of(&work, &ctx, claims.as_ref()).await?))
@@ -335,8 +330,7 @@ async fn portal_token(
 )]
 #[get("/api/auth/userinfo")]
 async fn portal_api_userinfo(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     work: web::Data<Work>,
 ) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(UserInfo::of(&work, &ctx, claims.as_ref()).await?))

@@ -8,7 +8,7 @@ use crate::{
     },
     http::{
         answer,
-        auth::{Session, current_holder},
+        auth::{Caller, current_holder},
         etag::IfMatch,
         extract::{IdPath, Json, JsonOrNothing},
         page::{self, PageQuery},
@@ -110,8 +110,7 @@ fn my_key(work: &Work, key: KeyId, org: OrgId, holder: Holder) -> Result<KeyId, 
 )]
 #[get("/organizations/me/api-keys")]
 async fn list_my_keys(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     request: HttpRequest,
     work: web::Data<Work>,
     page: web::Query<PageQuery>,
@@ -144,8 +143,7 @@ struct IssueMyKey {
 )]
 #[post("/organizations/me/api-keys")]
 async fn issue_my_key(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     work: web::Data<Work>,
     Json(body): Json<IssueMyKey>,
 ) -> Result<HttpResponse, Problem> {
@@ -173,8 +171,7 @@ async fn issue_my_key(
 )]
 #[get("/organizations/me/api-keys/{id}")]
 async fn get_my_key(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     IdPath(key): IdPath<named::Key>,
     work: web::Data<Work>,
 ) -> Result<HttpResponse, Problem> {
@@ -194,8 +191,7 @@ async fn get_my_key(
 )]
 #[patch("/organizations/me/api-keys/{id}")]
 async fn update_my_key(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     IdPath(key): IdPath<named::Key>,
     work: web::Data<Work>,
     if_match: IfMatch,
@@ -218,8 +214,7 @@ async fn update_my_key(
 )]
 #[post("/organizations/me/api-keys/{id}/rotate")]
 async fn rotate_my_key(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     IdPath(key): IdPath<named::Key>,
     work: web::Data<Work>,
     JsonOrNothing(body): JsonOrNothing<RotateKey>,
@@ -241,8 +236,7 @@ async fn rotate_my_key(
 )]
 #[post("/organizations/me/api-keys/{id}/revoke")]
 async fn revoke_my_key(
-    ctx: Ctx,
-    Session(claims): Session,
+    Caller(ctx, claims): Caller,
     IdPath(key): IdPath<named::Key>,
     work: web::Data<Work>,
     JsonOrNothing(body): JsonOrNothing<RevokeKey>,
