@@ -10,7 +10,7 @@ pub(super) use ready::{Administrator, Ready};
 
 use super::{Exit, Global, Misconfigured, dev_serve, note, seed::Seed};
 use crate::platform::{
-    config::{Config, Flag, Loaded, load_over},
+    config::{Config, Flag, Loaded, check, load_over},
     db::Database,
     migrations,
     postgres::{Data, Postgres},
@@ -89,7 +89,8 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
     let loaded = configuration(global, &options, &directory)?;
     refusal::unless_a_desk(&loaded)?;
     let own_server = loaded.config.database.url.is_none();
-    let mut config = Misconfigured::unless_sound(loaded.config.clone())?;
+    Misconfigured::unless_none(check(&loaded))?;
+    let mut config = loaded.config.clone();
     let listeners = Listeners::bind(&mut config, &loaded)?;
     if options.reset {
         directory.reset(own_server, options.yes)?;

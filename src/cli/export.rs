@@ -7,7 +7,7 @@ use super::{
 const NOTHING: &str = "nothing is queued: exports cannot be asked for in this release\n";
 
 pub(super) fn run(global: &Global, watch: bool) -> anyhow::Result<Exit> {
-    let config = global.checked()?;
+    let config = global.complete(watch)?;
     if watch {
         process::run(config, Mode { name: "export", public: false, background: false })?;
         return Ok(Exit::Ok);

@@ -137,9 +137,19 @@ impl Global {
         configuration::load(self.file().as_deref(), &self.flags).map_err(Misconfigured)
     }
 
-    /// The configuration as a process that works by it needs it.
+    /// The configuration, if its values go together.
     fn checked(&self) -> Result<Config, Misconfigured> {
-        Misconfigured::unless_sound(self.load()?.config)
+        let loaded = self.load()?;
+        Misconfigured::unless_none(configuration::check(&loaded))?;
+        Ok(loaded.config)
+    }
+
+    /// The same, if nothing is missing that a process needs; `mail`: also to send mail.
+    fn complete(&self, mail: bool) -> Result<Config, Misconfigured> {
+        let loaded = self.load()?;
+        let mistakes = [configuration::check(&loaded), configuration::missing(&loaded, mail)].concat();
+        Misconfigured::unless_none(mistakes)?;
+        Ok(loaded.config)
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -152,9 +162,8 @@ impl Global {
 struct Misconfigured(Vec<ConfigError>);
 
 impl Misconfigured {
-    fn unless_sound(config: Config) -> Result<Config, Self> {
-        let mistakes = configuration::check(&config);
-        if mistakes.is_empty() { Ok(config) } else { Err(Self(mistakes)) }
+    fn unless_none(mistakes: Vec<ConfigError>) -> Result<(), Self> {
+        if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
     }
 }
 
@@ -185,7 +194,7 @@ fn operator(
     global: &Global,
     body: impl AsyncFnOnce(&App, &Ctx) -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
-    let config = global.checked()?;
+    let config = global.complete(false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async {
         let adapters = Adapters::of_command(config)?;

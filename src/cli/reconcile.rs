@@ -6,6 +6,6 @@ use super::{
 };
 
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
-    process::run(global.checked()?, Mode { name: "reconcile", public: false, background: true })?;
+    process::run(global.complete(true)?, Mode { name: "reconcile", public: false, background: true })?;
     Ok(Exit::Ok)
 }

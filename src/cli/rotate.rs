@@ -7,7 +7,7 @@ use super::{
 const NOTHING: &str = "nothing is due: no key has a rotation schedule in this release\n";
 
 pub(super) fn run(global: &Global, watch: bool) -> anyhow::Result<Exit> {
-    let config = global.checked()?;
+    let config = global.complete(watch)?;
     if watch {
         process::run(config, Mode { name: "rotate", public: false, background: false })?;
         return Ok(Exit::Ok);

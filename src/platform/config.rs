@@ -2,7 +2,7 @@
 mod check;
 mod load;
 
-pub use check::check;
+pub use check::{check, missing};
 pub use load::{ConfigError, Flag, Loaded, load, load_over, reference};
 
 use super::secret::Secret;

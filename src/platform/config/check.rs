@@ -1,5 +1,5 @@
 //! What the types cannot say: values that do not go together, or not in production.
-use super::{Config, ConfigError, Environment};
+use super::{ConfigError, Environment, Loaded};
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
 const MEMORY_KIB_MIN: u32 = 19_456;
@@ -9,12 +9,12 @@ const ACCESS_TOKEN_MINUTES_MAX: u32 = 60;
 const STALE_SECONDS_MAX: u64 = 30;
 
 /// Every mistake there is, so that one run of `config check` names them all.
-pub fn check(config: &Config) -> Vec<ConfigError> {
+pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
+    let config = &loaded.config;
     let mut errors = vec![];
     let mut refuse = |refused: bool, key: &str, message: &str| {
         if refused {
-            let origin = "checked after reading".to_owned();
-            errors.push(ConfigError { key: key.to_owned(), message: message.to_owned(), origin });
+            errors.push(error(loaded, key, message));
         }
     };
     let production = config.environment == Environment::Production;
@@ -78,4 +78,30 @@ pub fn check(config: &Config) -> Vec<ConfigError> {
         "mail into a directory is for development",
     );
     errors
+}
+
+/// What is needed to open what the configuration names, and is not there.
+pub fn missing(loaded: &Loaded, mail: bool) -> Vec<ConfigError> {
+    let config = &loaded.config;
+    let mut errors = vec![];
+    let mut need = |there: bool, key: &str, message: &str| {
+        if !there {
+            errors.push(error(loaded, key, message));
+        }
+    };
+    need(config.database.url.is_some(), "database.url", "needed");
+    need(!mail || config.mail.url.is_some(), "mail.url", "needed");
+    if config.environment == Environment::Production {
+        let message = "production needs the keys of Vault, which come with the next release; \
+            `development` keeps them in keys.file";
+        need(false, "environment", message);
+    } else {
+        need(config.keys.file.is_some(), "keys.file", "needed");
+    }
+    errors
+}
+
+fn error(loaded: &Loaded, key: &str, message: &str) -> ConfigError {
+    let origin = loaded.origin(key).unwrap_or_else(|| "not set".to_owned());
+    ConfigError { key: key.to_owned(), message: message.to_owned(), origin }
 }

@@ -1,0 +1,269 @@
+//! The service as a process, on real PostgreSQL and SMTP: the main job, two at once, leaving, and what it refuses.
+use crate::{
+    app::server,
+    cli_support::{Scratch, ScratchDatabase, identityd, run},
+    process::{Served, agent, beside, call, mailed_token, migrated, redacted, serve, until},
+};
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// What an administrator and a service do, on whatever server: each answer, without what is another each time.
+struct Job<'s> {
+    server: &'s Served,
+    transcript: Vec<Value>,
+    secrets: Vec<String>,
+}
+
+impl Job<'_> {
+    fn step(&mut self, label: &str, method: &str, path: &str, bearer: Option<&str>, body: Value) -> Value {
+        let (status, answer) = self.server.call(method, path, bearer, &body);
+        self.transcript.push(json!({ "step": label, "status": status, "body": redacted(&answer) }));
+        for secret in ["access_token", "refresh_token", "secret"] {
+            self.secrets.extend(answer[secret].as_str().map(ToOwned::to_owned));
+        }
+        answer
+    }
+}
+
+fn main_job(server: &Served, admin: &str, mails: &Path, domain: &str) -> Vec<Value> {
+    let mut job = Job { server, transcript: vec![], secrets: vec![PASSWORD.to_owned()] };
+    let email = format!("bob@{domain}");
+    let new = json!({ "name": "Research", "slug": "research" });
+    job.step("the administrator creates an organization", "POST", "/v1/orgs", Some(admin), new);
+    let body = json!({ "email": email, "roles": ["manager"] });
+    job.step("and invites Bob", "POST", "/v1/orgs/research/invites", Some(admin), body);
+    let token = mailed_token(mails, &email);
+    let body = json!({ "token": token, "password": PASSWORD, "displayName": "Bob" });
+    job.secrets.push(token);
+    job.step("who accepts", "POST", "/v1/invites/accept", None, body);
+    let body = json!({ "email": email, "password": PASSWORD });
+    let tokens = job.step("and signs in", "POST", "/v1/auth/login", None, body);
+    let bob = tokens["access_token"].as_str().unwrap();
+    job.step("and is known", "GET", "/v1/auth/userinfo", Some(bob), Value::Null);
+    let body = json!({ "display_name": "laptop", "scopes": ["models:read"] });
+    let key = job.step("and issues himself a key", "POST", "/organizations/me/api-keys", Some(bob), body);
+    let check = json!({ "apiKeySecret": key["secret"] });
+    job.step("which a service validates", "POST", "/v1/auth/validate-api-key", None, check.clone());
+    let path = format!("/organizations/me/api-keys/{}/revoke", key["apiKeyId"].as_str().unwrap());
+    job.step("until Bob revokes it", "POST", &path, Some(bob), json!({ "reason": "lost" }));
+    job.step("and it is good for nothing", "POST", "/v1/auth/validate-api-key", None, check);
+    let events = || -> Vec<Value> {
+        let events = server.get("/v1/audit/events?org=research", admin);
+        let told = |event: &Value| {
+            let who = event["actor"].as_str().unwrap().split(':').next().unwrap();
+            json!(format!(
+                "{who} {} {}",
+                event["action"].as_str().unwrap(),
+                event["outcome"].as_str().unwrap()
+            ))
+        };
+        events.as_array().unwrap().iter().rev().map(told).collect()
+    };
+    until(&true, || events().len() >= 8);
+    job.transcript.push(json!({ "step": "all of it is on the audit log", "body": events() }));
+    for secret in &job.secrets {
+        assert!(!server.log().contains(secret.as_str()), "the log holds {secret}");
+    }
+    let hide = |step: &Value| serde_json::from_str(&step.to_string().replace(domain, "example.io")).unwrap();
+    job.transcript.iter().map(hide).collect()
+}
+
+/// The first administrator, from the token that `identityd bootstrap` prints.
+fn bootstrapped(
+    server: &Served,
+    place: &Scratch,
+    database: &ScratchDatabase,
+    mails: &Path,
+    domain: &str,
+) -> String {
+    let (code, operator) = beside(place, database, &["bootstrap"]);
+    assert_eq!(code, 0, "{operator}");
+    let post = |path: &str, body: Value| server.call("POST", path, Some(&operator), &body);
+    let email = format!("ada@{domain}");
+    until(&201, || post("/v1/orgs", json!({ "name": "First", "slug": "first" })).0);
+    assert_eq!(post("/v1/orgs/first/invites", json!({ "email": email })).0, 202);
+    let body = json!({ "token": mailed_token(mails, &email), "password": PASSWORD, "displayName": "Ada" });
+    assert_eq!(server.call("POST", "/v1/invites/accept", None, &body).0, 200);
+    sign_in(server, &email, PASSWORD)
+}
+
+fn sign_in(server: &Served, email: &str, password: &str) -> String {
+    let body = json!({ "email": email, "password": password });
+    let (status, tokens) = server.call("POST", "/v1/auth/login", None, &body);
+    assert_eq!(status, 200, "{tokens}");
+    tokens["access_token"].as_str().unwrap().to_owned()
+}
+
+/// With mails in a directory of the test's own.
+fn started(purpose: &str) -> (Scratch, ScratchDatabase, Served, String) {
+    let (place, database) = (Scratch::new(purpose), migrated(purpose));
+    let server = Served::start(&place, &database, &[]);
+    let admin = bootstrapped(&server, &place, &database, Path::new(&place.join("mail")), "example.io");
+    (place, database, server, admin)
+}
+
+#[test]
+fn the_main_job_on_serve_with_mail_over_smtp() {
+    let (place, database) = (Scratch::new("job"), migrated("job"));
+    let mail = format!("mail.url={}", server("TEST_SMTP_URL"));
+    let served = Served::start(&place, &database, &[&mail]);
+    let (mails, domain) = (server("TEST_SMTP_DIR"), format!("job{}.example", std::process::id()));
+    let admin = bootstrapped(&served, &place, &database, Path::new(&mails), &domain);
+    let transcript = main_job(&served, &admin, Path::new(&mails), &domain);
+    insta::assert_yaml_snapshot!("main_job", transcript);
+}
+
+#[test]
+fn the_main_job_on_dev() {
+    let place = Scratch::new("dev");
+    let (ready, mail) = (place.join("ready.json"), format!("mail.url=file:{}", place.join("mail")));
+    let mut command = identityd(&["dev", "--ephemeral", "--port", "0", "--ready-file", &ready]);
+    command
+        .args(["--set", "telemetry.log=info", "--set", "telemetry.format=json", "--set", &mail])
+        .current_dir(place.path());
+    let mut served = Served::run(command);
+    until(&true, || Path::new(&ready).exists());
+    let ready: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+    assert_eq!(ready["url"], served.url);
+    let (email, password) = (ready["admin"]["email"].as_str().unwrap(), &ready["admin"]["password"]);
+    let admin = sign_in(&served, email, password.as_str().unwrap());
+    let transcript = main_job(&served, &admin, Path::new(&place.join("mail")), "dev.example");
+    insta::assert_yaml_snapshot!("main_job", transcript);
+    served.terminate();
+    assert!(served.wait().success());
+}
+
+#[test]
+fn two_on_one_database_agree() {
+    let (place, database, one, admin) = started("two");
+    let other = Served::start(&place, &database, &[]);
+    assert_eq!(other.call("GET", "/v1/auth/userinfo", Some(&admin), &Value::Null).0, 200);
+    let body = json!({ "display_name": "laptop", "scopes": ["models:read"] });
+    let (status, key) = one.call("POST", "/organizations/me/api-keys", Some(&admin), &body);
+    assert_eq!(status, 201, "{key}");
+    let check = json!({ "apiKeySecret": key["secret"] });
+    let status =
+        |server: &Served| server.call("POST", "/v1/auth/validate-api-key", None, &check).1["status"].clone();
+    until(&json!("active"), || status(&other));
+    let path = format!("/organizations/me/api-keys/{}/revoke", key["apiKeyId"].as_str().unwrap());
+    assert_eq!(one.call("POST", &path, Some(&admin), &Value::Null).0, 204);
+    assert_eq!(status(&one), "revoked", "at once where it was done");
+    until(&json!("revoked"), || status(&other));
+    assert_eq!(other.call("POST", "/v1/auth/logout", Some(&admin), &Value::Null).0, 204);
+    until(&401, || one.call("GET", "/v1/auth/userinfo", Some(&admin), &Value::Null).0);
+}
+
+#[test]
+fn told_to_stop_under_load_it_fails_no_request() {
+    let (place, database, first, admin) = started("stop");
+    first.kill();
+    let mut server = Served::start(&place, &database, &["http.drain_seconds=2"]);
+    let (leaving, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let (url, admin) = (server.url.clone(), admin.clone());
+            let (leaving, done) = (Arc::clone(&leaving), Arc::clone(&done));
+            thread::spawn(move || {
+                let agent = agent();
+                let path = "/v1/orgs/first/service-accounts";
+                for n in 0.. {
+                    if leaving.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let body = json!({ "name": format!("machine {client} {n}") });
+                    let made = call(&agent, &url, "POST", path, Some(&admin), &body).unwrap();
+                    assert_eq!(made.0, 201, "{made:?}");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until(&true, || done.load(Ordering::Relaxed) > 20);
+    server.terminate();
+    // As a load balancer does: it sends no more once it is told.
+    until(&503, || server.call("GET", "/readyz", None, &Value::Null).0);
+    leaving.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert!(server.wait().success());
+    assert!(server.log().contains("\"message\":\"stopped\""));
+}
+
+#[test]
+fn an_operator_helps_who_is_locked_out() {
+    let (place, database, server, _) = started("reset");
+    let (code, password) = beside(&place, &database, &["user", "reset", "ada@example.io"]);
+    assert_eq!(code, 0, "{password}");
+    let body = json!({ "email": "ada@example.io", "password": PASSWORD });
+    until(&401, || server.call("POST", "/v1/auth/login", None, &body).0);
+    sign_in(&server, "ada@example.io", &password);
+    let (code, why) = beside(&place, &database, &["user", "reset", "nobody@example.io"]);
+    assert_eq!((code, why.contains("nobody has the address")), (4, true), "{why}");
+}
+
+#[test]
+fn the_other_modes_say_what_they_do() {
+    let (place, database) = (Scratch::new("modes"), migrated("modes"));
+    assert_eq!(
+        beside(&place, &database, &["rotate"]),
+        (0, "nothing is due: no key has a rotation schedule in this release".into())
+    );
+    assert_eq!(
+        beside(&place, &database, &["export"]),
+        (0, "nothing is queued: exports cannot be asked for in this release".into())
+    );
+}
+
+/// Ends with this code and says this.
+fn refused(mut command: Command, code: i32, words: &str) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(words), "{said:?} does not say {words:?}");
+}
+
+#[test]
+fn it_does_not_serve_as_a_role_for_which_row_level_security_would_not_hold() {
+    let (place, database) = (Scratch::new("roles"), migrated("roles"));
+    let name = format!("r{}", std::process::id());
+    let made = [
+        (format!("CREATE ROLE {name}_super LOGIN SUPERUSER"), format!("{name}_super"), "superuser"),
+        (format!("CREATE ROLE {name}_bypass LOGIN BYPASSRLS"), format!("{name}_bypass"), "bypasses row-level security"),
+        (
+            format!("CREATE ROLE {name}_heir LOGIN IN ROLE identityd_owner"),
+            format!("{name}_heir"),
+            "identityd_owner",
+        ),
+    ];
+    for (statement, role, words) in made {
+        database.sql(&statement);
+        let as_role =
+            format!("database.url={}", database.url().replace("://postgres@", &format!("://{role}@")));
+        let command = serve(&place, &database, &[&as_role]);
+        refused(command, 1, words);
+        database.sql(&format!("DROP ROLE {role}"));
+    }
+}
+
+#[test]
+fn without_a_database_or_with_another_it_says_so() {
+    let place = Scratch::new("none");
+    let missing = run(&["serve"]);
+    assert_eq!(missing.code, 1);
+    for key in ["database.url: needed", "mail.url: needed", "http.public_url", "environment"] {
+        assert!(missing.err.contains(key), "{}", missing.err);
+    }
+    let empty = ScratchDatabase::new("none");
+    refused(serve(&place, &empty, &[]), 1, "run `identityd migrate up`");
+    let away = serve(&place, &empty, &["database.url=postgres://identityd_app@127.0.0.1:1/none"]);
+    refused(away, 1, "database.url: the database cannot be reached");
+}
