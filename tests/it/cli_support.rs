@@ -160,6 +160,11 @@ pub fn level_of(url: &str) -> Level {
     blocking(async { migrations::level(&mut database(url).connect().await.unwrap()).await.unwrap() })
 }
 
+/// A connection, for what holds one.
+pub async fn connection(url: &str) -> diesel_async::AsyncPgConnection {
+    database(url).connect().await.unwrap()
+}
+
 fn database(url: &str) -> Database {
     // Another test may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
