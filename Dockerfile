@@ -27,6 +27,8 @@ LABEL org.opencontainers.image.title="identityd" \
 COPY --from=build /identityd /usr/local/bin/identityd
 # The number, not the name: a cluster that demands runAsNonRoot can read it.
 USER 65532
-EXPOSE 8080
+# All of a container's addresses, health and metrics apart from the API; whoever runs it decides which port is reached.
+ENV IDENTITYD_HTTP__LISTEN=0.0.0.0:8080 IDENTITYD_OPS__LISTEN=0.0.0.0:9090
+EXPOSE 8080 9090
 ENTRYPOINT ["/usr/local/bin/identityd"]
 CMD ["serve"]

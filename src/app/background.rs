@@ -6,7 +6,10 @@ use crate::{
     flows, identity,
     jobs::{self, Claimed, Handler},
     kernel::Ctx,
-    platform::tasks::{Stop, Tasks},
+    platform::{
+        tasks::{Stop, Tasks},
+        telemetry::chain,
+    },
     work::{self, Upkeep, UpkeepTx, Work, WorkError},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -15,6 +18,8 @@ const USAGE_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const SWEEP_LEASE_SECONDS: i32 = 120;
 const SWEEP_MAX: i64 = 1000;
+/// Sweeps in one round, while there is more.
+const SWEEPS_MAX: u32 = 60;
 
 /// Every kind of job.
 pub fn jobs(app: &App) -> HashMap<&'static str, Handler> {
@@ -50,8 +55,7 @@ async fn flush_usage(app: App, mut stop: Stop) {
     loop {
         let go_on = stop.sleep(USAGE_EVERY).await;
         if let Err(error) = api_keys::flush_usage(&app.work, &app.access.usage).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the last use of keys could not be written down");
+            tracing::warn!(error = chain(&error), "the last use of keys could not be written down");
         }
         if !go_on {
             return;
@@ -61,9 +65,15 @@ async fn flush_usage(app: App, mut stop: Stop) {
 
 async fn sweep_on(app: App, mut stop: Stop) {
     while stop.sleep(SWEEP_EVERY).await {
-        if let Err(error) = sweep(&app.work, &app.owner).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "sweeping failed; the next round tries again");
+        for _ in 0..SWEEPS_MAX {
+            match sweep(&app.work, &app.owner).await {
+                Ok(0) => break,
+                Ok(_) => (),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "sweeping failed; the next round tries again");
+                    break;
+                }
+            }
         }
     }
 }

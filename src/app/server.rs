@@ -3,7 +3,7 @@ use super::{
     App,
     routes::{self, Listener, Shared},
 };
-use crate::platform::{config::Config, tasks::Tasks};
+use crate::platform::{config::Config, tasks::Tasks, telemetry::chain};
 use actix_http::{Request, Response};
 use actix_service::{IntoServiceFactory, ServiceFactory};
 use actix_web::{
@@ -80,8 +80,7 @@ impl Server {
         self.handles.push(server.handle());
         tasks.spawn("listener", move |_| async move {
             if let Err(error) = server.await {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "a listener ended");
+                tracing::error!(error = chain(&error), "a listener ended");
             }
         });
         tracing::info!(%address, listener = ?kind, "listening");

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     jobs,
     kernel::{EventId, OrgId},
-    platform::{db::StorageError, metrics::Metrics, tasks::Stop},
+    platform::{db::StorageError, metrics::Metrics, tasks::Stop, telemetry::Trouble},
     work::{Upkeep, UpkeepTx, Work, WorkError},
 };
 use chrono::{DateTime, Utc};
@@ -131,6 +131,7 @@ pub async fn run_sequencer(work: Arc<Work>, owner: String, lag: Lag, mut stop: S
     sequencer.housekeeping_at = None;
     sequencer.keep_house().await;
     sequencer.round().await;
+    sequencer.give_up_lease().await;
 }
 
 struct Sequencer {
@@ -175,6 +176,12 @@ impl Sequencer {
         turn(&self.work, &self.owner).await
     }
 
+    async fn give_up_lease(&mut self) {
+        let release = async |tx: &mut UpkeepTx<'_>| Ok(jobs::release(tx, LEASE, &self.owner).await?);
+        let released = self.work.upkeep(Upkeep::Sequence, release).await;
+        self.sequencing.note::<(), WorkError>(released);
+    }
+
     async fn keep_house(&mut self) {
         let now = self.work.clock().monotonic();
         if !is_due(self.housekeeping_at, HOUSEKEEPING, now) {
@@ -193,37 +200,6 @@ impl Sequencer {
 
 fn is_due(last: Option<Duration>, every: Duration, now: Duration) -> bool {
     last.is_none_or(|last| now.saturating_sub(last) >= every)
-}
-
-/// Logs when something begins to fail and when it works again, not each time that it fails in between.
-struct Trouble {
-    what: &'static str,
-    failing: bool,
-}
-
-impl Trouble {
-    fn of(what: &'static str) -> Self {
-        Self { what, failing: false }
-    }
-
-    fn note<T>(&mut self, result: Result<T, WorkError>) -> Option<T> {
-        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
-        match result {
-            Ok(value) => {
-                if failed_before {
-                    tracing::info!("{} works again", self.what);
-                }
-                Some(value)
-            }
-            Err(error) => {
-                if !failed_before {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "{} fails; events wait", self.what);
-                }
-                None
-            }
-        }
-    }
 }
 
 enum Turn {

@@ -7,6 +7,7 @@ use crate::{
     authorization::{Action, Target},
     kernel::Ctx,
     ledger,
+    platform::telemetry,
     work::{ReadTx, Work},
 };
 
@@ -42,8 +43,7 @@ pub async fn list_events(
             Ok(personal) => record.personal = personal,
             // The event is shown without: one value that was altered must not hide the others.
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, event.id = %record.event, "sealed values of an audit event do not open");
+                tracing::error!(error = telemetry::chain(&error), event.id = %record.event, "sealed values of an audit event do not open");
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::platform::{
     db::{Database, StorageError},
     health::Health,
     tasks::Stop,
+    telemetry::chain,
 };
 use diesel::sql_query;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -71,8 +72,7 @@ async fn ask(
     match tokio::time::timeout(ASK_MAX, state.catch_up(conn)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the authorization state could not be read");
+            tracing::warn!(error = chain(&error), "the authorization state could not be read");
             Err("answers with errors")
         }
         Err(_) => Err("does not answer"),
@@ -85,8 +85,7 @@ async fn listen(database: &Database, woken: &Notify, mut stop: Stop) {
             () = stop.wait() => return,
             result = listen_once(database, woken) => {
                 if let Err(error) = result {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "not listening for changes; polling goes on");
+                    tracing::debug!(error = chain(&error), "not listening for changes; polling goes on");
                 }
             }
         }

@@ -22,9 +22,10 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     config.http.drain_seconds = 0; // nobody routes to it
     let config = Arc::new(config);
     let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
-    let planted =
-        if app.work.state().has_no_org() { seeding::plant(&app, seed).await? } else { Planted::default() };
-    if app.work.state().has_no_org() {
+    let new = app.work.state().has_no_org();
+    let planted = if new { seeding::plant(&app, seed).await? } else { Planted::default() };
+    let empty = app.work.state().has_no_org();
+    if empty {
         open_bootstrap(&app).await?;
     }
     let address = |listener: &Option<TcpListener>| {
@@ -34,7 +35,7 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let url = config.http.issuer();
     let listeners =
         Listeners { http: Some(listeners.http), internal: listeners.internal, ops: listeners.ops };
-    let told = Told { url: &url, internal: internal.as_deref(), ops: ops.as_deref(), place: &place };
+    let told = Told { empty, url: &url, internal: internal.as_deref(), ops: ops.as_deref(), place: &place };
     up(&app, listeners, true, async || {
         tell(config.database.url.as_ref(), &told, &planted, ready_file.as_deref())
     })
@@ -52,6 +53,8 @@ async fn open_bootstrap(app: &App) -> anyhow::Result<()> {
 }
 
 struct Told<'a> {
+    /// There is no organization.
+    empty: bool,
     url: &'a str,
     internal: Option<&'a str>,
     ops: Option<&'a str>,
@@ -65,7 +68,7 @@ fn tell(
     ready_file: Option<&Path>,
 ) -> anyhow::Result<()> {
     let admin = planted.admin.as_ref().map(|(email, password)| (email.as_str(), password.expose().as_str()));
-    let api_key = planted.api_key.as_ref().map(|key| key.expose().as_str());
+    let api_key = planted.keys.first().map(|(_, key)| key.expose().as_str());
     let account = planted.service_account.map(|account| account.to_string());
     if let Some(file) = ready_file {
         let ready = Ready {
@@ -80,27 +83,35 @@ fn tell(
         };
         ready.write(file)?;
     }
-    note(greeting(told, admin, api_key));
+    note(greeting(told, planted));
     Ok(())
 }
 
 /// What the person at the terminal sees. Secrets are shown this once.
-fn greeting(told: &Told<'_>, admin: Option<(&str, &str)>, api_key: Option<&str>) -> String {
-    let Told { url, ops, place, .. } = told;
+fn greeting(told: &Told<'_>, planted: &Planted) -> String {
+    let Told { empty, url, ops, place, .. } = told;
     let mut lines = vec![
         String::new(),
         format!("  identityd dev   {url}        a development server: never expose it"),
         format!("  data            {place}"),
         format!("  health          {}/readyz", ops.unwrap_or(url)),
     ];
-    match admin {
-        Some((email, password)) => {
-            lines.push(format!("  sign in         {email}   {password}   (shown once)"));
-        }
-        None => lines.push("  sign in         as before; `--reset` begins anew".to_owned()),
+    for (email, password) in planted.admin.iter().chain(&planted.others) {
+        lines.push(format!("  sign in         {email}   {}   (shown once)", password.expose()));
     }
-    if let (Some((email, password)), Some(key)) = (admin, api_key) {
-        lines.push(format!("  API key         {key}   (shown once)"));
+    for (name, key) in &planted.keys {
+        lines.push(format!("  API key         {}   ({name}, shown once)", key.expose()));
+    }
+    if *empty {
+        lines.push(
+            "  sign in         nobody yet: the first calls need no credential, see docs/quickstart.md"
+                .to_owned(),
+        );
+    } else if planted.admin.is_none() {
+        lines.push("  sign in         as before; `--reset` begins anew".to_owned());
+    }
+    if let (Some((email, password)), Some((_, key))) = (&planted.admin, planted.keys.first()) {
+        let (password, key) = (password.expose(), key.expose());
         lines.extend([
             String::new(),
             "  Three commands to try:".to_owned(),
@@ -110,11 +121,6 @@ fn greeting(told: &Told<'_>, admin: Option<(&str, &str)>, api_key: Option<&str>)
             ),
             format!("  curl -s {url}/openapi.json | head -c 400"),
         ]);
-    } else if admin.is_none() {
-        lines.push(
-            "  An empty platform takes its first calls without a credential: see docs/quickstart.md"
-                .to_owned(),
-        );
     }
     lines.push(String::new());
     lines.join("\n")

@@ -8,7 +8,9 @@ use crate::{
         api_keys::{self, IssuedKey, NewKey},
         service_accounts::{self, NewServiceAccount},
     },
-    flows, identity,
+    flows,
+    http::etag::IfMatch,
+    identity,
     kernel::{Actor, Ctx, Id, IdentityId, Metadata, OrgId, Secret, ServiceAccountId, Workload, named},
     orgs::NewOrg,
 };
@@ -26,8 +28,17 @@ pub(super) struct Planted {
     pub(super) admin: Option<(String, Secret<String>)>,
     /// The first service account.
     pub(super) service_account: Option<ServiceAccountId>,
-    /// The first key.
-    pub(super) api_key: Option<Secret<String>>,
+    /// Of everybody else whose password was made up: how to sign in.
+    pub(super) others: Vec<(String, Secret<String>)>,
+    /// Every key, by holder and name.
+    pub(super) keys: Vec<(String, Secret<String>)>,
+}
+
+impl Planted {
+    fn key(&mut self, holder: &str, key: &Key, issued: &IssuedKey) {
+        let secret = Secret::new(issued.secret.expose().to_owned());
+        self.keys.push((format!("{} of {holder}", key.name.as_str()), secret));
+    }
 }
 
 pub(super) async fn plant(app: &App, seed: Seed) -> anyhow::Result<Planted> {
@@ -35,7 +46,12 @@ pub(super) async fn plant(app: &App, seed: Seed) -> anyhow::Result<Planted> {
     let mut people = HashMap::new();
     for person in &seed.people {
         let (identity, password) = person_of(app, person).await.with_context(|| person.email.to_string())?;
-        planted.admin.get_or_insert((person.email.to_string(), password));
+        let sign_in = (person.email.to_string(), password);
+        if planted.admin.is_none() {
+            planted.admin = Some(sign_in);
+        } else if person.password.is_none() {
+            planted.others.push(sign_in);
+        }
         people.insert(person.email.as_str(), identity);
     }
     for org in &seed.orgs {
@@ -48,7 +64,8 @@ pub(super) async fn plant(app: &App, seed: Seed) -> anyhow::Result<Planted> {
                 continue;
             };
             let Some(identity) = people.get(person.email.as_str()) else { continue };
-            member_of(app, &owner, id, *identity, membership, &mut planted)
+            let member = (person.email.as_str(), membership);
+            member_of(app, &owner, id, *identity, member, &mut planted)
                 .await
                 .with_context(|| format!("{} in {slug}", person.email))?;
         }
@@ -109,7 +126,7 @@ async fn accounts_of(
         planted.service_account.get_or_insert(made.id);
         for key in &account.keys {
             let issued = key_of(app, owner, id, Holder::ServiceAccount(made.id), key).await?;
-            planted.api_key.get_or_insert(Secret::new(issued.secret.expose().to_owned()));
+            planted.key(account.name.as_str(), key, &issued);
         }
     }
     Ok(())
@@ -120,17 +137,21 @@ async fn member_of(
     owner: &Ctx,
     org: OrgId,
     identity: IdentityId,
-    membership: &Membership,
+    (email, membership): (&str, &Membership),
     planted: &mut Planted,
 ) -> anyhow::Result<()> {
     // Whoever created the org is in it already.
     let user = match app.work.state().member(identity, org) {
-        Some(member) => member.user,
+        Some(member) if member.roles == membership.roles => member.user,
+        Some(member) => {
+            let (user, roles) = (member.user, membership.roles.clone());
+            identity::set_roles(&app.work, owner, org, user, roles, None, IfMatch::default()).await?.id
+        }
         None => identity::add_member(&app.work, owner, org, identity, membership.roles.clone()).await?.id,
     };
     for key in &membership.keys {
         let issued = key_of(app, owner, org, Holder::User(user), key).await?;
-        planted.api_key.get_or_insert(Secret::new(issued.secret.expose().to_owned()));
+        planted.key(email, key, &issued);
     }
     Ok(())
 }

@@ -22,3 +22,13 @@ pub async fn hold(tx: &mut UpkeepTx<'_>, name: &str, owner: &str, seconds: i32) 
     .await?;
     Ok(held == 1)
 }
+
+/// Gives a lease back, so that a successor need not wait for it to run out.
+pub async fn release(tx: &mut UpkeepTx<'_>, name: &str, owner: &str) -> QueryResult<()> {
+    sql_query("UPDATE leases SET lease_until = now() WHERE name = $1 AND owner = $2 AND lease_until > now()")
+        .bind::<st::Text, _>(name)
+        .bind::<st::Text, _>(owner)
+        .execute(tx.conn())
+        .await
+        .map(drop)
+}

@@ -6,6 +6,6 @@ mod lease;
 mod queue;
 mod runner;
 
-pub use lease::hold;
+pub use lease::{hold, release};
 pub use queue::{ATTEMPTS_MAX, Claimed, claim, complete, enqueue};
 pub use runner::{Handler, JobError, Runner};

@@ -2,7 +2,10 @@
 use super::queue::{self, ATTEMPTS_MAX, Claimed};
 use crate::{
     kernel::{Actor, Ctx, Workload},
-    platform::tasks::Stop,
+    platform::{
+        tasks::Stop,
+        telemetry::{Trouble, chain},
+    },
     work::{Upkeep, UpkeepTx, Work, WorkError},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -33,14 +36,10 @@ impl Runner {
 
     /// Runs jobs until told to stop.
     pub async fn run(self, mut stop: Stop) {
+        let mut trouble = Trouble::of("taking jobs off the queue");
         loop {
-            match self.run_one().await {
-                Ok(true) => continue,
-                Ok(false) => (),
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "the job queue is out of reach");
-                }
+            if trouble.note(self.run_one().await) == Some(true) {
+                continue;
             }
             tokio::select! {
                 () = stop.wait() => return,
@@ -69,14 +68,14 @@ impl Runner {
             let finish = async |tx: &mut UpkeepTx<'_>| Ok(queue::finish(tx, claimed).await?);
             return self.work.upkeep(Upkeep::Jobs, finish).await;
         };
-        let text = error.to_string();
-        self.tell(claimed, &*error);
+        let text = chain(&*error);
         drop(error);
+        self.tell(claimed, &text);
         let put_back = async |tx: &mut UpkeepTx<'_>| Ok(queue::put_back(tx, claimed, &text).await?);
         self.work.upkeep(Upkeep::Jobs, put_back).await
     }
 
-    fn tell(&self, claimed: &Claimed, error: &(dyn std::error::Error + 'static)) {
+    fn tell(&self, claimed: &Claimed, error: &str) {
         let (kind, job, attempts) = (claimed.kind.as_str(), claimed.job, claimed.attempts);
         if attempts >= ATTEMPTS_MAX {
             self.work.metrics().job(kind, "dead");

@@ -6,10 +6,12 @@ use lettre::{
 };
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use url::{Host, Url};
 
 const SEND_MAX: Duration = Duration::from_secs(20);
 const CONNECTIONS_MAX: u32 = 4;
@@ -59,7 +61,7 @@ pub enum MailError {
 }
 
 impl Mailer {
-    /// By URL: `smtp://` (STARTTLS where the server offers it), `smtps://`, `file:<directory>`.
+    /// By URL: `smtp://` (STARTTLS, which a server of this machine need not offer), `smtps://`, `file:<directory>`.
     pub fn open(url: &str, from: &str) -> Result<Self, MailError> {
         let from = from.parse()?;
         let transport = match url.strip_prefix("file:") {
@@ -70,7 +72,7 @@ impl Mailer {
             }
             None if url.starts_with("smtp://") || url.starts_with("smtps://") => {
                 let pool = lettre::transport::smtp::PoolConfig::new().max_size(CONNECTIONS_MAX);
-                let smtp = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)?;
+                let smtp = AsyncSmtpTransport::<Tokio1Executor>::from_url(&with_tls(url)?)?;
                 Transport::Smtp(Box::new(smtp.timeout(Some(SEND_MAX)).pool_config(pool).build()))
             }
             None => return Err(MailError::Url),
@@ -123,6 +125,25 @@ impl Mailer {
     }
 }
 
+/// lettre speaks in clear over `smtp://` unless it is told `tls=`. A mail holds a token: it is told, unless the URL says
+/// something else itself, or the server is on this machine.
+fn with_tls(url: &str) -> Result<String, MailError> {
+    let mut parsed = Url::parse(url).map_err(|_| MailError::Url)?;
+    let local = match parsed.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        }
+        None => return Err(MailError::Url),
+    };
+    let said = parsed.query_pairs().any(|(name, _)| name == "tls");
+    if parsed.scheme() == "smtp" && !local && !said {
+        parsed.query_pairs_mut().append_pair("tls", "required");
+    }
+    Ok(parsed.into())
+}
+
 /// Under a name that sorts by job, and visible only when complete.
 fn write_whole(directory: &Path, mail: &Mail, bytes: &[u8]) -> io::Result<()> {
     let name: String = mail.message_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
@@ -153,6 +174,18 @@ mod tests {
         let text = fs::read_to_string(&files[0]).unwrap();
         assert!(text.contains("Message-ID: <0190-1@example.io>") && text.contains("<p>rich</p>"), "{text}");
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_mail_that_leaves_the_machine_is_encrypted() {
+        let tls = |url: &str| with_tls(url).unwrap();
+        assert_eq!(tls("smtp://u:p@mail.example:587"), "smtp://u:p@mail.example:587?tls=required");
+        assert_eq!(tls("smtp://mail.example?tls=opportunistic"), "smtp://mail.example?tls=opportunistic");
+        for as_it_is in
+            ["smtp://localhost:25", "smtp://127.0.0.1:25", "smtp://[::1]:25", "smtps://mail.example"]
+        {
+            assert_eq!(tls(as_it_is), as_it_is);
+        }
     }
 
     #[test]

@@ -37,8 +37,7 @@ impl Drop for Guard {
         if let Some(provider) = self.0.take()
             && let Err(error) = provider.shutdown()
         {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the last traces were not sent");
+            tracing::warn!(error = chain(&error), "the last traces were not sent");
         }
     }
 }
@@ -82,6 +81,48 @@ fn provider(endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryEr
         .with_resource(resource)
         .with_sampler(sampler)
         .build())
+}
+
+/// An error with all that is below it, for logs: they would show its own text only.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// Logs when something begins to fail and when it works again, not each time that it fails in between.
+pub struct Trouble {
+    what: &'static str,
+    failing: bool,
+}
+
+impl Trouble {
+    /// What may fail, for the log.
+    pub fn of(what: &'static str) -> Self {
+        Self { what, failing: false }
+    }
+
+    /// Notes how it went this time.
+    pub fn note<T, E: std::error::Error>(&mut self, result: Result<T, E>) -> Option<T> {
+        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
+        match result {
+            Ok(value) => {
+                if failed_before {
+                    tracing::info!("{} works again", self.what);
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if !failed_before {
+                    tracing::warn!(error = chain(&error), "{} fails", self.what);
+                }
+                None
+            }
+        }
+    }
 }
 
 /// Continues the caller's trace (W3C Trace Context), if the carrier has one.

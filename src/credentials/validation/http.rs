@@ -9,6 +9,7 @@ use crate::{
         source,
     },
     kernel::{Ctx, KeyStatus, Source},
+    platform::telemetry::chain,
     work::{Freshness, WorkError},
 };
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, post, web};
@@ -182,8 +183,7 @@ async fn told(access: &Access, ctx: &Ctx, view: &KeyView, refusal: KeyRefusal) {
     match tokio::time::timeout(AUDIT_WAIT, told).await {
         Ok(Ok(())) => (),
         Ok(Err(error)) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, key.id = %view.key.key, "the use of a dead key is not on the audit log");
+            tracing::warn!(error = chain(&error), key.id = %view.key.key, "the use of a dead key is not on the audit log");
         }
         Err(_) => {
             tracing::warn!(key.id = %view.key.key, "the use of a dead key is not on the audit log: no answer");

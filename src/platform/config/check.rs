@@ -61,6 +61,11 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
     refuse(config.redis.url.is_some(), "redis.url", later);
     refuse(!config.kafka.brokers.is_empty(), "kafka.brokers", later);
     refuse(config.vault.address.is_some(), "vault.address", later);
+    refuse(
+        config.authentication.mfa_grace_days.is_some(),
+        "authentication.mfa_grace_days",
+        "not in this release, which has no second factor: leave it out",
+    );
 
     refuse(
         production && config.http.public_url.scheme() != "https",
