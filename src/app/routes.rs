@@ -197,6 +197,7 @@ pub fn worker(
         .default_service(web::to(nowhere))
         .wrap(from_fn(idempotency::note))
         .wrap(from_fn(limits::bound))
+        .wrap(from_fn(request::screen))
         .wrap(from_fn(cors::share))
         .wrap(from_fn(request::around))
 }

@@ -11,7 +11,7 @@ mod sessions;
 mod sign_in;
 mod throttle;
 
-pub use pages::{PAGES, html, page_routes, same_origin};
+pub use pages::{PAGES, html, html_telling, page_routes, same_origin};
 pub use passwords::{
     NewPassword, PasswordError, has_password, hash_password, reset_password, store_hash, verify_for,
 };

@@ -375,7 +375,7 @@ async fn invite_form(
         Err(error @ AcceptError::Work(_)) => return Err(error.into()),
         Err(error) => error,
     };
-    let text = error.to_string();
-    let status = actix_web::ResponseError::status_code(&Problem::from(error));
-    authn::html(status, &InvitePage { token: token.expose(), name: &form.name, problem: &text })
+    let problem = Problem::from(error);
+    let page = InvitePage { token: token.expose(), name: &form.name, problem: &problem.to_string() };
+    authn::html_telling(&problem, &page)
 }

@@ -14,7 +14,8 @@ use actix_web::{
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const KEY_LEN_MAX: usize = 255;
-/// Each of these has rules of its own for being sent twice.
+/// Each of these has rules of its own for being sent twice, or brings a password, of which nothing may be kept, not even
+/// in a fingerprint.
 const EXEMPT: &[&str] = &[
     "/v1/auth/",
     "/auth/",

@@ -54,7 +54,7 @@ pub async fn around<B: MessageBody + 'static>(
     around: web::Data<Around>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+) -> Result<ServiceResponse<B>, Error> {
     let began = around.clock.monotonic();
     let id = id(&request).unwrap_or_else(|| fresh(&around));
     let method = request.method().clone();
@@ -62,18 +62,14 @@ pub async fn around<B: MessageBody + 'static>(
     telemetry::continue_trace(&span, &Carrier(request.headers()));
     request.extensions_mut().insert(RequestId(id.clone()));
     let place = (id.clone(), request.path().to_owned());
-    let refused = refusal(&request);
     let answered = async {
-        let response = match refused {
-            Some(problem) => request.error_response(problem).map_into_right_body(),
-            None => match next.call(request).await {
-                Ok(response) => response.map_into_left_body(),
-                Err(error) => {
-                    let mut response = error.error_response();
-                    finish(&around, &mut response, "abandoned", &method, began, &id);
-                    return Err(InternalError::from_response(error, response).into());
-                }
-            },
+        let response = match next.call(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let mut response = error.error_response();
+                finish(&around, &mut response, "abandoned", &method, began, &id);
+                return Err(InternalError::from_response(error, response).into());
+            }
         };
         let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
         let (http, mut response) = response.into_parts();
@@ -81,6 +77,17 @@ pub async fn around<B: MessageBody + 'static>(
         Ok(ServiceResponse::new(http, response))
     };
     CURRENT.scope(place, answered.instrument(span)).await
+}
+
+/// Refuses what no handler should see. Inside of what says who may read the answer: a refusal is one.
+pub async fn screen<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    match refusal(&request) {
+        Some(problem) => Ok(request.error_response(problem).map_into_right_body()),
+        None => next.call(request).await.map(ServiceResponse::map_into_left_body),
+    }
 }
 
 /// Counts the answer, and puts on it what is on every answer.
@@ -114,7 +121,6 @@ fn finish<B>(
     }
 }
 
-/// What no handler should see.
 fn refusal(request: &ServiceRequest) -> Option<Problem> {
     if request.uri().to_string().to_ascii_lowercase().contains("%00") {
         return Some(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_URL", "a URL must not hold NUL"));

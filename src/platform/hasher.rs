@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -25,6 +25,7 @@ struct Inner {
     permits: Semaphore,
     queue_max: usize,
     waiting: AtomicUsize,
+    runs: AtomicU64,
     /// One block list a worker: allocating 46 MiB each time costs as much as the hash.
     memory: Mutex<Vec<Vec<Block>>>,
     /// Verified when there is no account, so that the time says nothing.
@@ -87,8 +88,13 @@ impl Hasher {
             None => return Err(HasherError::Broken("no workers")),
         };
         let (permits, memory) = (Semaphore::new(workers), Mutex::new(memory));
-        let (queue_max, waiting) = (config.queue_max, AtomicUsize::new(0));
-        Ok(Self(Arc::new(Inner { params, keys, permits, queue_max, waiting, memory, dummy })))
+        let (queue_max, waiting, runs) = (config.queue_max, AtomicUsize::new(0), AtomicU64::new(0));
+        Ok(Self(Arc::new(Inner { params, keys, permits, queue_max, waiting, runs, memory, dummy })))
+    }
+
+    /// How many passwords it has hashed and verified: whoever fails to sign in must cost as much as whoever succeeds.
+    pub fn runs(&self) -> u64 {
+        self.0.runs.load(Ordering::Relaxed)
     }
 
     /// Hashes a new password.
@@ -131,6 +137,7 @@ impl Hasher {
         let waiting = Waiting::enter(&self.0)?;
         let permit = self.0.permits.acquire().await.map_err(|_| HasherError::Broken("the pool is closed"))?;
         drop(waiting);
+        self.0.runs.fetch_add(1, Ordering::Relaxed);
         let inner = Arc::clone(&self.0);
         let span = tracing::Span::current();
         let done = tokio::task::spawn_blocking(move || {

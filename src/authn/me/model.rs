@@ -6,7 +6,7 @@ use crate::{
         problem::Problem,
     },
     identity,
-    kernel::{AccessClaims, Actor, Ctx, OrgId},
+    kernel::{AccessClaims, Actor, Ctx, OrgId, UserStatus},
     work::{Work, WorkError},
 };
 use serde::Serialize;
@@ -98,7 +98,11 @@ impl Me {
         let holder = current_holder(work, ctx, claims).map(|(_, holder)| holder);
         let state = work.state();
         let (roles, user) = match holder {
-            Some(Holder::User(user)) => (state.user(user).map(|fact| fact.roles), Some(user.uuid())),
+            // A suspended member has roles, and may do nothing by them.
+            Some(Holder::User(user)) => {
+                let active = state.user(user).filter(|fact| fact.status == UserStatus::Active);
+                (active.map(|fact| fact.roles), Some(user.uuid()))
+            }
             Some(Holder::ServiceAccount(account)) => {
                 (state.service_account(account).map(|fact| fact.roles), None)
             }

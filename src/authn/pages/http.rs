@@ -1,8 +1,7 @@
 //! `/`, `/sign-in`, `/sign-out`.
-use super::model::{html, same_origin};
+use super::model::{html, html_telling, same_origin};
 use crate::{
     authn::{
-        passwords::busy,
         sessions::{self, Session},
         sign_in::{Attempt, OrgChoice, SignInError, login_with_cookie},
     },
@@ -90,14 +89,13 @@ async fn sign_in(
         client_id: CLIENT.to_owned(),
         scope: String::new(),
     };
-    let (status, problem) = match login_with_cookie(&work, &hasher, &ctx, attempt).await {
+    let error = match login_with_cookie(&work, &hasher, &ctx, attempt).await {
         Ok(token) => return Ok(to_home(Some(&token))),
-        Err(error @ SignInError::Throttled(_)) => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
-        Err(error @ SignInError::Refused) => (StatusCode::UNAUTHORIZED, error.to_string()),
-        Err(SignInError::Hasher(error)) => return Err(busy(error)),
+        Err(error @ (SignInError::Refused | SignInError::Throttled(_) | SignInError::Hasher(_))) => error,
         Err(other) => return Err(other.into()),
     };
-    html(status, &SignInPage { email: &form.email, problem: &problem })
+    let problem = Problem::from(error);
+    html_telling(&problem, &SignInPage { email: &form.email, problem: &problem.to_string() })
 }
 
 fn to_home(token: Option<&Token>) -> HttpResponse {

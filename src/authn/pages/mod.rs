@@ -3,4 +3,4 @@ mod http;
 mod model;
 
 pub use http::{PAGES, page_routes};
-pub use model::{html, same_origin};
+pub use model::{html, html_telling, same_origin};

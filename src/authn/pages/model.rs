@@ -1,7 +1,7 @@
 //! What all pages share.
 use crate::http::problem::Problem;
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, ResponseError as _,
     http::{
         StatusCode,
         header::{self, HeaderName},
@@ -22,6 +22,16 @@ pub fn html(status: StatusCode, page: &impl Template) -> Result<HttpResponse, Pr
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((HeaderName::from_static("x-frame-options"), "DENY"))
         .body(body))
+}
+
+/// Answers a page that tells of a problem, with its status and what it says of when to come again.
+pub fn html_telling(problem: &Problem, page: &impl Template) -> Result<HttpResponse, Problem> {
+    let told = problem.error_response();
+    let mut answer = html(told.status(), page)?;
+    if let Some(seconds) = told.headers().get(header::RETRY_AFTER) {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.clone());
+    }
+    Ok(answer)
 }
 
 /// A form is taken from our own pages only. Browsers say where a form was sent from; what is no browser has no cookie.

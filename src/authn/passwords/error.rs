@@ -35,17 +35,22 @@ impl From<diesel::result::Error> for PasswordError {
 
 impl From<PasswordError> for Problem {
     fn from(error: PasswordError) -> Self {
-        match error {
-            PasswordError::TooShort { .. } => Self::invalid("password", "PASSWORD_TOO_SHORT", error),
-            PasswordError::TooLong => Self::invalid("password", "PASSWORD_TOO_LONG", error),
-            PasswordError::TooCommon => Self::invalid("password", "PASSWORD_TOO_COMMON", error),
-            PasswordError::Wrong => Self::new(StatusCode::FORBIDDEN, "PASSWORD_WRONG", error),
-            PasswordError::NotAPerson => Self::new(StatusCode::CONFLICT, "NOT_A_PERSON", error),
-            PasswordError::NotFound => Self::not_found(),
-            PasswordError::Throttled(throttled) => throttled.into(),
-            PasswordError::Hasher(error) => busy(error),
-            PasswordError::Work(error) => error.into(),
-        }
+        problem("password", error)
+    }
+}
+
+/// The problem, where the new password is this member of the request.
+pub(super) fn problem(member: &str, error: PasswordError) -> Problem {
+    match error {
+        PasswordError::TooShort { .. } => Problem::invalid(member, "PASSWORD_TOO_SHORT", error),
+        PasswordError::TooLong => Problem::invalid(member, "PASSWORD_TOO_LONG", error),
+        PasswordError::TooCommon => Problem::invalid(member, "PASSWORD_TOO_COMMON", error),
+        PasswordError::Wrong => Problem::new(StatusCode::FORBIDDEN, "PASSWORD_WRONG", error),
+        PasswordError::NotAPerson => Problem::new(StatusCode::CONFLICT, "NOT_A_PERSON", error),
+        PasswordError::NotFound => Problem::not_found(),
+        PasswordError::Throttled(throttled) => throttled.into(),
+        PasswordError::Hasher(error) => busy(error),
+        PasswordError::Work(error) => error.into(),
     }
 }
 

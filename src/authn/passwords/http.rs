@@ -1,5 +1,5 @@
 //! `POST /v1/me/password`.
-use super::service;
+use super::{error::problem, service};
 use crate::{
     http::{extract::Json, problem::Problem},
     kernel::{Ctx, Secret},
@@ -49,7 +49,8 @@ async fn change_my_password(
     hasher: web::Data<Hasher>,
     Json(body): Json<ChangePassword>,
 ) -> Result<HttpResponse, Problem> {
-    let ctx = ctx.answering(crate::http::answer::no_content::<()>);
-    service::change_password(&work, &hasher, &ctx, body.current_password, body.new_password.expose()).await?;
+    let (current, new) = (body.current_password, body.new_password);
+    let changed = service::change_password(&work, &hasher, &ctx, current, new.expose()).await;
+    changed.map_err(|error| problem("newPassword", error))?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -8,7 +8,8 @@ use crate::{
     authn::{sessions, throttle},
     authorization::{Action, Target},
     identity,
-    kernel::{Actor, Ctx, EmailAddress, IdentityId, Secret, SessionId},
+    kernel::{Actor, Ctx, EmailAddress, IdentityId, PLATFORM, Secret, SessionId},
+    ledger::Refused,
     platform::hasher::{Hasher, PasswordHash, Verdict},
     work::{Audited, Work, WorkError},
 };
@@ -39,7 +40,7 @@ async fn verify_password(
     Ok(hasher.verify(normalized, stored).await? != Verdict::Wrong)
 }
 
-/// The same where an address can be guessed at: failures count and delay, as at the front door.
+/// The same where an address can be guessed at: failures count, delay and are told, as at the front door.
 pub async fn verify_for(
     work: &Work,
     hasher: &Hasher,
@@ -55,6 +56,16 @@ pub async fn verify_for(
     let right = verify_password(work, hasher, ctx, identity, password).await?;
     if !right {
         throttle::failed(work, ctx, &subjects).await?;
+        let refusal = Refused {
+            chain: PLATFORM,
+            action: Action::SignInUse,
+            target: identity.to_string(),
+            code: "INVALID_CREDENTIALS".to_owned(),
+            policy_ids: vec![],
+            pii: vec![("email", email.to_string())],
+            detail: json!({ "method": "password" }),
+        };
+        work.refuse(ctx, refusal).await?;
     }
     Ok(right)
 }

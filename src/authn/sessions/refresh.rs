@@ -88,7 +88,7 @@ async fn judge(
     now: DateTime<Utc>,
     same_client: bool,
 ) -> Result<Judgement, WorkError> {
-    let in_grace = row.consumed_at.is_some_and(|at| now - at <= rules.grace);
+    let in_grace = row.consumed_at.is_some_and(|at| now - at < rules.grace);
     match row.state.as_str() {
         "active" if row.expires_at <= now => Ok(Judgement::Refuse),
         "active" if !same_client => Ok(Judgement::Reuse),

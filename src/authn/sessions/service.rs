@@ -37,7 +37,9 @@ pub(crate) async fn end_session(
             Some(org) => tx.event_on(org, session),
             None => tx.event(session),
         };
-        let event = event.detail(json!({ "session": "ended", "reason": reason, "open": ended.len() }));
+        // Over before, or another's: the log must not say that it ended now.
+        let session = if ended.is_empty() { "not_open" } else { "ended" };
+        let event = event.detail(json!({ "session": session, "reason": reason }));
         Ok::<_, WorkError>(Audited::new(ended.len(), event))
     });
     work.metrics().sessions_revoked(ended.await?);

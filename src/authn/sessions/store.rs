@@ -115,7 +115,8 @@ pub(in crate::authn) async fn insert_refresh(
         .map(drop)
 }
 
-/// A refresh token and its session. The family is locked: of it one use is decided at a time.
+/// A refresh token and its session, which is locked: of a family one use is decided at a time, and none while its
+/// session ends. Locking the generations themselves deadlocks, since each use adds one that others have not seen.
 pub(super) async fn lock_refresh(
     tx: &mut UpkeepTx<'_>,
     kid: &Kid,
@@ -124,14 +125,8 @@ pub(super) async fn lock_refresh(
     let named = refresh_tokens::table.filter(refresh_tokens::kid.eq(&kid));
     let session: Option<Uuid> = named.select(refresh_tokens::session_id).first(tx.conn()).await.optional()?;
     let Some(session) = session else { return Ok(None) };
-    let family: Vec<Uuid> = refresh_tokens::table
-        .filter(refresh_tokens::session_id.eq(session))
-        .select(refresh_tokens::token_id)
-        .order(refresh_tokens::token_id)
-        .for_update()
-        .load(tx.conn())
-        .await?;
-    tracing::trace!(generations = family.len(), "refresh family locked");
+    let lock = sessions::table.find(session).select(sessions::session_id).for_no_key_update();
+    let _: Option<Uuid> = lock.first(tx.conn()).await.optional()?;
     let row: Option<(RefreshRow, Row)> = refresh_tokens::table
         .inner_join(sessions::table)
         .filter(refresh_tokens::kid.eq(kid))

@@ -58,6 +58,7 @@ struct Tokens {
     session_id: Uuid,
     mfa_verified: bool,
     /// The organization that the access token names.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     org_id: Option<Uuid>,
 }

@@ -1,19 +1,42 @@
 //! Not now.
 use crate::http::problem::Problem;
-use actix_web::http::StatusCode;
+use actix_web::http::{
+    StatusCode,
+    header::{HeaderName, HeaderValue},
+};
+use std::fmt;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// No step of a ladder is longer: what is, is a hard stop.
+const STEP_SECONDS_MAX: u64 = 86_400;
 
 /// Too many wrong secrets: try again after so many seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("too many failed attempts; try again in {retry_after_seconds} seconds")]
 pub struct Throttled {
     pub retry_after_seconds: u64,
+}
+
+impl fmt::Display for Throttled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.retry_after_seconds {
+            seconds @ ..=STEP_SECONDS_MAX => {
+                write!(f, "too many failed attempts; try again in {seconds} seconds")
+            }
+            _ => f.write_str("too many failed attempts; an administrator can unlock this account"),
+        }
+    }
 }
 
 impl From<Throttled> for Problem {
     fn from(throttled: Throttled) -> Self {
         const STATUS: StatusCode = StatusCode::TOO_MANY_REQUESTS;
-        Self::retry_after(STATUS, "TOO_MANY_ATTEMPTS", throttled, throttled.retry_after_seconds)
+        let seconds = throttled.retry_after_seconds;
+        let problem = Self::retry_after(STATUS, "TOO_MANY_ATTEMPTS", throttled, seconds)
             .member("error", "slow_down")
-            .member("error_description", throttled.to_string())
+            .member("error_description", throttled.to_string());
+        match HeaderValue::from_str(&format!("\"sign-in\";r=0;t={seconds}")) {
+            Ok(limit) => problem.header(RATE_LIMIT, limit),
+            Err(_) => problem,
+        }
     }
 }

@@ -43,8 +43,9 @@ pub(in crate::authn) async fn check(
         async |tx: &mut UpkeepTx<'_>| Ok::<_, WorkError>(store::blocked_until(tx, &all, ctx.now).await?);
     let until = work.upkeep(Upkeep::Throttle, look).await?;
     Ok(until.map(|until| {
-        let seconds = u64::try_from((until - ctx.now).num_seconds()).unwrap_or_default();
-        Throttled { retry_after_seconds: seconds.saturating_add(1) }
+        // Rounded up: whoever waits that long is let in.
+        let millis = u64::try_from((until - ctx.now).num_milliseconds()).unwrap_or_default();
+        Throttled { retry_after_seconds: millis.div_ceil(1000).max(1) }
     }))
 }
 
