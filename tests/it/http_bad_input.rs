@@ -102,7 +102,6 @@ pub fn bad_bodies() -> Vec<BadBody> {
         ("blank", JSON, b"   ".to_vec(), malformed),
         ("an array", JSON, b"[{}]".to_vec(), invalid),
         ("a string", JSON, b"\"x\"".to_vec(), invalid),
-        ("null", JSON, b"null".to_vec(), invalid),
         ("NUL in a member", JSON, br#"{"a":"x\u0000y"}"#.to_vec(), (422, "NUL_NOT_ALLOWED")),
         ("NUL in a name", JSON, br#"{"a\u0000":1}"#.to_vec(), (422, "NUL_NOT_ALLOWED")),
         ("NUL far below", JSON, br#"{"a":[{"b":["\u0000"]}]}"#.to_vec(), (422, "NUL_NOT_ALLOWED")),
@@ -155,6 +154,10 @@ async fn an_empty_body_is_one_left_out() {
                 kind.into_iter().fold(empty, |empty, kind| empty.insert_header(("content-type", kind)));
             verdicts.push(ask(&app.app, empty).await.verdict());
         }
+        let null = bearing(request(method.clone(), &path), &owner).set_json(Value::Null);
+        let null = ask(&app.app, null).await;
+        let refused = null.verdict() == (422, "INVALID_BODY".to_owned());
+        assert_eq!(refused, !optional, "null is left out too: {path}: {null:?}");
         let missing = (400, "BODY_MISSING".to_owned());
         assert_eq!(verdicts.iter().all(|verdict| *verdict == missing), !optional, "{path}: {verdicts:?}");
         assert!(
@@ -385,16 +388,16 @@ async fn a_bad_path_names_nothing_and_a_bad_query_says_so() {
 }
 
 #[actix_web::test]
-async fn a_condition_that_is_no_tag_of_ours_matches_nothing() {
+async fn a_condition_that_is_no_tag_is_refused_and_one_of_another_version_matches_nothing() {
     let app = acme().await;
     let owner = app.token("owner").await;
     for (tag, expected) in [
         ("\"99\"", 412),
         ("W/\"1\"", 412),
-        ("1", 412),
-        ("garbage", 412),
-        ("", 412),
-        ("\"1", 412),
+        ("1", 400),
+        ("garbage", 400),
+        ("", 400),
+        ("\"1", 400),
         ("\"9999999999999999999999\"", 412),
         ("\"-1\"", 412),
         ("\"2\", \"3\"", 412),
@@ -405,8 +408,10 @@ async fn a_condition_that_is_no_tag_of_ours_matches_nothing() {
             bearing(request(Method::PATCH, "/v1/orgs/acme"), &owner).insert_header(("if-match", tag));
         let answer = ask(&app.app, change.set_json(json!({ "metadata": { "a": 1 } }))).await;
         assert_eq!(answer.status, expected, "{tag:?}: {answer:?}");
-        if expected == 412 {
-            assert_eq!(answer.code(), "VERSION_MISMATCH");
+        match expected {
+            412 => assert_eq!(answer.code(), "VERSION_MISMATCH"),
+            400 => assert_eq!(answer.code(), "IF_MATCH_MALFORMED"),
+            _ => (),
         }
     }
     assert_eq!(app.get("owner", "/v1/orgs/acme").await["headers"]["etag"], "\"3\"", "two changes");
