@@ -5,7 +5,7 @@ use super::{
     table::Table,
 };
 use crate::kernel::{
-    Actor, IdentityId, KeyId, OperatorId, OrgId, OrgStatus, ServiceAccountId, UserId, UserStatus,
+    Actor, IdentityId, KeyId, KeyStatus, OperatorId, OrgId, OrgStatus, ServiceAccountId, UserId, UserStatus,
 };
 
 /// The org concerned, and its state.
@@ -19,7 +19,7 @@ pub(super) struct Grounds {
     pub(super) scopes: Option<ScopeSet>,
     /// How the caller showed who he is.
     pub(super) credential: &'static str,
-    /// Is or was a member, or has a platform role: may know the org, and is on its audit chain.
+    /// Is or was a member, has a platform role, or made the org: may know it, and is on its audit chain.
     pub(super) insider: bool,
     pub(super) rests_on: Vec<(FactKey, i64)>,
 }
@@ -88,7 +88,11 @@ pub(super) fn gather(table: &Table, actor: &Actor, target: Target) -> Option<Gro
             let (node, insider, scopes) = reader.holder(key, target, org)?;
             (node, insider, Some(scopes), "key")
         }
-        Actor::Operator { token } => (reader.operator(token)?, true, None, "operator"),
+        Actor::Operator { token } => {
+            let node = reader.operator(token)?;
+            let made = node.org.map(|(org, _)| org);
+            (node, target.org().is_none_or(|org| made == Some(org)), None, "operator")
+        }
         Actor::Workload(workload) => (Node::plain("Workload", workload.as_str()), true, None, "workload"),
         Actor::Anonymous => (Node::plain("Anonymous", "anonymous"), false, None, "none"),
     };
@@ -172,14 +176,16 @@ impl Reader<'_> {
     }
 
     /// A key acts as its holder, whatever state that is in: a policy refuses the inactive. Outside its org, a key
-    /// with the scope `admin` acts as the person behind it, by the platform roles that person has.
+    /// with the scope `admin` acts as the person behind it, by the platform roles that person has. A key that was
+    /// revoked since it opened the door acts as nobody.
     fn holder(
         &mut self,
         key: KeyId,
         target: Target,
         org: Option<OrgState>,
     ) -> Option<(Node, bool, ScopeSet)> {
-        let key = self.key(key)?;
+        let key =
+            self.key(key).filter(|key| matches!(key.status, KeyStatus::Active | KeyStatus::Rotating))?;
         let (home, home_status) = self.org(key.org)?;
         let at_home = target.org().is_none_or(|org| org == home);
         match key.holder {

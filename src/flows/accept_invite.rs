@@ -98,6 +98,19 @@ pub async fn accept_invite(
     ctx: &Ctx,
     acceptance: Acceptance,
 ) -> Result<Accepted, AcceptError> {
+    match accept_once(work, hasher, ctx, &acceptance).await {
+        // Somebody became this person while the password was hashed. Now it can be checked: a form is sent twice.
+        Err(AcceptError::Work(WorkError::Superseded)) => accept_once(work, hasher, ctx, &acceptance).await,
+        other => other,
+    }
+}
+
+async fn accept_once(
+    work: &Work,
+    hasher: &Hasher,
+    ctx: &Ctx,
+    acceptance: &Acceptance,
+) -> Result<Accepted, AcceptError> {
     let token =
         Token::parse(acceptance.token.expose().trim()).filter(|token| token.kind() == TokenKind::Invite);
     let token = token.ok_or(AcceptError::Unknown)?;
@@ -112,22 +125,28 @@ pub async fn accept_invite(
         let (invite, consumed_at) = open(tx, &token).await?;
         let user = &invite.user;
         let person = person(tx, user, guest).await?;
+        let by =
+            Actor::Person { identity: person.id, session: crate::kernel::Id::from_uuid(PLATFORM.uuid()) };
         if consumed_at.is_some() {
             // Accepted before: by whom decides.
             if user.identity != Some(person.id) {
                 return Err(AcceptError::Unknown);
             }
-            let event = tx.event_on(user.org, user.id).detail(json!({ "accepted": true, "again": true }));
+            let event = tx.event_on(user.org, user.id).by(by);
+            let event = event.detail(json!({ "accepted": true, "again": true }));
             return Ok(Audited::new(invite.user, event));
         }
-        check(work, ctx, &invite)?;
+        check(ctx, &invite)?;
         tx.enter(user.org).await?;
         orgs::lock_active(tx).await?.ok_or(AcceptError::OrgNotActive)?;
+        if !is_still_given(work, ctx, &invite) {
+            return Err(AcceptError::Withdrawn);
+        }
         let mfa_due_at = user.mfa_due_at.or(due(ctx.now, grace, user));
         let joined = identity::accept(tx, user, &person, mfa_due_at).await?;
         let event = tx
             .event(joined.id)
-            .by(Actor::Person { identity: person.id, session: crate::kernel::Id::from_uuid(PLATFORM.uuid()) })
+            .by(by)
             .detail(json!({ "accepted": true, "roles": joined.roles }))
             .personal("email", person.email.as_str());
         Ok(Audited::new(joined, event))
@@ -157,7 +176,7 @@ async fn recognise(
     ctx: &Ctx,
     stranger: &Ctx,
     token: &Token,
-    acceptance: Acceptance,
+    acceptance: &Acceptance,
 ) -> Result<Guest, AcceptError> {
     let permit = work.permit(stranger, Action::SignInUse, Target::Platform).await?;
     let peek = work.read(stranger, permit, async |tx| {
@@ -179,15 +198,15 @@ async fn recognise(
         (Actor::Person { identity, .. }, Some(person)) if person.id == identity => Ok(Guest::Known(person)),
         (Actor::Person { .. }, _) => Err(AcceptError::ForAnother),
         (_, Some(person)) if has_password => {
-            let password = acceptance.password.ok_or(AcceptError::PasswordMissing)?;
-            match authn::verify_for(work, hasher, ctx, &person.email, person.id, &password).await? {
+            let password = acceptance.password.as_ref().ok_or(AcceptError::PasswordMissing)?;
+            match authn::verify_for(work, hasher, ctx, &person.email, person.id, password).await? {
                 true => Ok(Guest::Known(person)),
                 false => Err(AcceptError::PasswordWrong),
             }
         }
         // Known to nobody but the operator who vouched for the address, or to nobody at all.
         (_, person) if person.as_ref().is_none_or(|person| linked == Some(person.id)) => {
-            let password = acceptance.password.ok_or(AcceptError::PasswordMissing)?;
+            let password = acceptance.password.as_ref().ok_or(AcceptError::PasswordMissing)?;
             let password = NewPassword::parse(password.expose(), email.as_str())?;
             let display_name = match acceptance.display_name.as_deref().map(str::trim) {
                 None | Some("") => String::new(),
@@ -214,7 +233,7 @@ async fn person(tx: &mut Tx<'_>, user: &User, guest: Guest) -> Result<Identity, 
                 identity::find_identity_by_email(tx.conn(), &email).await?.ok_or(AcceptError::Unknown)?;
             // Somebody became this person while the password was hashed: he has one by now.
             if user.identity != Some(known.id) || authn::has_password(tx.conn(), known.id).await? {
-                return Err(AcceptError::PasswordWrong);
+                return Err(WorkError::Superseded.into());
             }
             identity::name_identity(tx, &known, &display_name).await?
         }
@@ -223,22 +242,23 @@ async fn person(tx: &mut Tx<'_>, user: &User, guest: Guest) -> Result<Identity, 
     Ok(person)
 }
 
-/// Does it still hold, and may its sender still give what it gives?
-fn check(work: &Work, ctx: &Ctx, invite: &OpenInvite) -> Result<(), AcceptError> {
+/// Does it still hold?
+fn check(ctx: &Ctx, invite: &OpenInvite) -> Result<(), AcceptError> {
     if !invite.user.awaits_person() {
         return Err(AcceptError::Unknown);
     }
-    if invite.expires_at <= ctx.now {
-        return Err(AcceptError::Expired);
-    }
-    let Some(inviter) = Actor::parse(&invite.invited_by) else { return Err(AcceptError::Withdrawn) };
+    if invite.expires_at <= ctx.now { Err(AcceptError::Expired) } else { Ok(()) }
+}
+
+/// May its sender still give what it gives? In an org that is not active nobody may, so that is asked before.
+fn is_still_given(work: &Work, ctx: &Ctx, invite: &OpenInvite) -> bool {
+    let Some(inviter) = Actor::parse(&invite.invited_by) else { return false };
     if matches!(inviter, Actor::Operator { .. }) {
-        return Ok(()); // whose token has ended by now
+        return true; // whose token has ended by now
     }
     let as_inviter = ctx.acting_as(inviter);
     let grants = Grants::Roles(invite.user.roles.clone());
-    let may = work.would_permit(&as_inviter, Action::UsersInvite, Target::Org(invite.user.org), grants);
-    if may { Ok(()) } else { Err(AcceptError::Withdrawn) }
+    work.would_permit(&as_inviter, Action::UsersInvite, Target::Org(invite.user.org), grants)
 }
 
 // HTTP -----------------------------------------------------------------------------------------------------------

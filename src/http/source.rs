@@ -21,14 +21,14 @@ pub fn of(request: &HttpRequest, trusted: &[IpNet]) -> Source {
 
 /// The right-most entry that no trusted proxy wrote: whatever stands left of it was written by the caller.
 fn address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip();
+    let peer = request.peer_addr()?.ip().to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     if !is_trusted(&peer) {
         return Some(peer);
     }
     let mut client = peer;
     for hop in hops(request).into_iter().rev().take(HOPS_MAX) {
-        let Some(address) = hop else { break };
+        let Some(address) = hop.map(|hop| hop.to_canonical()) else { break };
         client = address;
         if !is_trusted(&address) {
             break;
@@ -92,6 +92,12 @@ mod tests {
         assert_eq!(seen("10.0.0.1:1", &chain, &["10.0.0.0/8"]), "203.0.113.9");
         let forwarded = [("forwarded", "for=9.9.9.9, for=\"[2001:db8::1]:4711\";proto=https")];
         assert_eq!(seen("10.0.0.1:1", &forwarded, &["10.0.0.0/8"]), "2001:db8::1");
+        let mapped = [("x-forwarded-for", "203.0.113.9, ::ffff:10.0.0.2")];
+        assert_eq!(
+            seen("[::ffff:10.0.0.1]:1", &mapped, &["10.0.0.0/8"]),
+            "203.0.113.9",
+            "of a socket for both"
+        );
         let garbled = [("x-forwarded-for", "203.0.113.9, unknown")];
         assert_eq!(seen("10.0.0.1:1", &garbled, &["10.0.0.0/8"]), "10.0.0.1");
     }

@@ -12,6 +12,8 @@ pub enum OrgError {
     SlugInvalid,
     #[error("name must be one line of 1 to 200 characters")]
     NameInvalid,
+    #[error("displayName must be one line of 1 to 200 characters")]
+    DisplayNameInvalid,
     #[error("metadata must be a JSON object of at most 16 KiB")]
     MetadataInvalid,
     #[error("declarative must be an object with enabled, repoUrl and branch")]
@@ -47,6 +49,7 @@ impl From<OrgError> for Problem {
         match error {
             OrgError::SlugInvalid => Self::invalid("slug", "SLUG_INVALID", error),
             OrgError::NameInvalid => Self::invalid("name", "NAME_INVALID", error),
+            OrgError::DisplayNameInvalid => Self::invalid("displayName", "NAME_INVALID", error),
             OrgError::MetadataInvalid => Self::invalid("metadata", "METADATA_INVALID", error),
             OrgError::DeclarativeInvalid => Self::invalid("declarative", "DECLARATIVE_INVALID", error),
             OrgError::BillingEmailInvalid => Self::invalid("billingOwnerEmail", "EMAIL_INVALID", error),

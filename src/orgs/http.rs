@@ -180,7 +180,7 @@ struct UpdateOrg {
 
 impl UpdateOrg {
     fn patch(self) -> Result<OrgPatch, OrgError> {
-        let name = |text: String| Name::parse(&text).ok_or(OrgError::NameInvalid);
+        let name = |text: String| Name::parse(&text).ok_or(OrgError::DisplayNameInvalid);
         Ok(OrgPatch {
             name: self.display_name.map(name).transpose()?,
             status: self

@@ -75,12 +75,15 @@ pub async fn update_org(
         if let Some(name) = patch.name {
             name.as_str().clone_into(&mut org.name);
         }
-        org.status = patch.status.unwrap_or(org.status);
+        if let Some(status) = patch.status {
+            set_status(&mut org, status);
+        }
         org.budget_policy_id =
             patch.budget_policy_id.map(|id| id.as_str().to_owned()).or(org.budget_policy_id);
         org.declarative = patch.declarative.or(org.declarative);
         org.metadata = patch.metadata.map_or(org.metadata, Metadata::into_value);
-        let org = store::save(tx, &org, None).await?;
+        let before_delete = store::status_before_delete(tx).await?;
+        let org = store::save(tx, &org, before_delete).await?;
         Ok(Audited::new(org, event))
     })
     .await
@@ -111,17 +114,25 @@ pub async fn restore_org(work: &Work, ctx: &Ctx, org: OrgId, reason: Reason) -> 
     work.write(ctx, permit, async |tx| {
         let mut org = store::lock(tx).await?.ok_or(OrgError::NotFound)?;
         let was = org.status;
-        org.status = match was {
+        let status = match was {
             OrgStatus::PendingDelete => store::status_before_delete(tx).await?.unwrap_or(OrgStatus::Active),
             OrgStatus::Suspended | OrgStatus::Active => OrgStatus::Active,
         };
-        org.status_reason = None;
+        set_status(&mut org, status);
         org.delete_after = None;
         let event = tx.event(org.id).detail(json!({ "reason": reason.as_str(), "was": was }));
         let org = store::save(tx, &org, None).await?;
         Ok(Audited::new(org, event))
     })
     .await
+}
+
+/// What is active has no reason not to be.
+fn set_status(org: &mut Org, status: OrgStatus) {
+    org.status = status;
+    if status == OrgStatus::Active {
+        org.status_reason = None;
+    }
 }
 
 /// Marks the org for deletion: nothing works in it any more, and it can be restored until its retention ends.

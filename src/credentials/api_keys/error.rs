@@ -20,6 +20,8 @@ pub enum KeyError {
     TooManyCidrs,
     #[error("a key expires after now, and within 3650 days")]
     ExpiryInvalid,
+    #[error("expiresInDays must be between 1 and 3650")]
+    DaysInvalid,
     #[error("overlapSeconds must be between 0 and 2592000")]
     OverlapInvalid,
     #[error("annotations must be a JSON object of at most 16 KiB")]
@@ -55,6 +57,7 @@ impl From<KeyError> for Problem {
             KeyError::CidrInvalid => Self::invalid("allowedCidrs", "CIDR_INVALID", error),
             KeyError::TooManyCidrs => Self::invalid("allowedCidrs", "TOO_MANY_CIDRS", error),
             KeyError::ExpiryInvalid => Self::invalid("expiresAt", "EXPIRY_INVALID", error),
+            KeyError::DaysInvalid => Self::invalid("expiresInDays", "EXPIRY_INVALID", error),
             KeyError::OverlapInvalid => Self::invalid("overlapSeconds", "OVERLAP_INVALID", error),
             KeyError::AnnotationsInvalid => Self::invalid("annotations", "ANNOTATIONS_INVALID", error),
             KeyError::RateLimitInvalid => Self::invalid("rateLimit", "RATE_LIMIT_INVALID", error),

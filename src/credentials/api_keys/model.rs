@@ -51,6 +51,11 @@ pub(super) struct Verifier {
 }
 
 impl ApiKey {
+    /// From its issue to its end; `None`: without end.
+    pub(super) fn lifetime(&self) -> Option<TimeDelta> {
+        self.expires_at.map(|at| at - self.issued_at)
+    }
+
     /// The status as callers see it.
     pub fn shown_status(&self, now: DateTime<Utc>) -> &'static str {
         let open = matches!(self.status, KeyStatus::Active | KeyStatus::Rotating);
@@ -169,7 +174,7 @@ pub(in crate::credentials) fn parse_days(
     match days {
         None => Ok(None),
         Some(days) if (1..=DAYS_MAX).contains(&days) => Ok(Some(now + TimeDelta::days(days))),
-        Some(_) => Err(KeyError::ExpiryInvalid),
+        Some(_) => Err(KeyError::DaysInvalid),
     }
 }
 

@@ -74,10 +74,16 @@ pub async fn rotate_key(
         if !matches!(status, "active" | "rotating") {
             return Err(KeyError::WrongStatus(status));
         }
+        // Of a key that is rotating the end was cut: its successor has the lifetime that it had.
+        let lived = match old.status {
+            KeyStatus::Rotating => store::find_successor(tx, old.id).await?,
+            _ => None,
+        };
+        let lifetime = lived.as_ref().unwrap_or(&old).lifetime();
         let new = NewKey {
             display_name: old.display_name.clone(),
             scopes: old.scopes,
-            expires_at: old.expires_at.map(|at| ctx.now + (at - old.issued_at)),
+            expires_at: lifetime.map(|lifetime| ctx.now + lifetime),
             allowed_cidrs: old.allowed_cidrs.clone(),
             rate_limit: old.rate_limit.clone(),
             annotations: Metadata::parse(old.annotations.clone()).unwrap_or_default(),
@@ -148,13 +154,17 @@ pub async fn update_key(
         drop(work.permit(ctx, Action::KeysRead, Target::Key(org, key)).await?);
         return Err(KeyError::NotFound);
     };
-    let scopes = patch.scopes.unwrap_or_default();
+    // What is not changed is given anew all the same: with a later end, or from more networks.
+    let scopes = patch.scopes.unwrap_or(known.scopes);
     let grants = Grants::Key(scopes, roles_of(work, known.holder));
     let permit = work.permit_granting(ctx, Action::KeysIssue, target_of(org, known.holder), grants).await?;
     work.write(ctx, permit, async |tx| {
         let mut key = lock(tx, key, &if_match).await?;
         if key.status == KeyStatus::Revoked {
             return Err(KeyError::WrongStatus(key.status.as_str()));
+        }
+        if patch.scopes.is_none() && key.scopes != known.scopes {
+            return Err(WorkError::Superseded.into());
         }
         let event = tx.event(key.id).detail(json!({ "changed": patch.changed() }));
         key.display_name = patch.display_name.unwrap_or(key.display_name);

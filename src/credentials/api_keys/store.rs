@@ -166,6 +166,20 @@ pub(super) async fn lock(tx: &mut Tx<'_>, key: KeyId) -> Result<Option<ApiKey>, 
     Ok(Some(row.key(used)?))
 }
 
+/// The key that was last made to take over from this one.
+pub(super) async fn find_successor(tx: &mut Tx<'_>, key: KeyId) -> Result<Option<ApiKey>, WorkError> {
+    let org = tx.org().uuid();
+    let row: Option<Row> = api_keys::table
+        .filter(api_keys::org_id.eq(org))
+        .filter(api_keys::replaces.eq(key.uuid()))
+        .select(Row::as_select())
+        .order((api_keys::issued_at.desc(), api_keys::key_id.desc()))
+        .first(tx.conn())
+        .await
+        .optional()?;
+    Ok(row.map(|row| row.key(None)).transpose()?)
+}
+
 /// A key of the org that the transaction is in.
 pub(super) async fn find(tx: &mut ReadTx<'_>, key: KeyId) -> Result<Option<ApiKey>, WorkError> {
     let org = tx.org().uuid();

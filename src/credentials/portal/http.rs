@@ -9,7 +9,7 @@ use crate::{
     http::{
         answer,
         auth::{Caller, current_holder},
-        etag::IfMatch,
+        etag::{self, IfMatch},
         extract::{IdPath, Json, JsonOrNothing},
         page::{self, PageQuery},
         problem::Problem,
@@ -66,6 +66,11 @@ fn view(key: &ApiKey, now: DateTime<Utc>) -> PortalKeyView {
         last_used_at: key.last_used_at,
         secret: None,
     }
+}
+
+fn one(key: &ApiKey, now: DateTime<Utc>) -> HttpResponse {
+    let answer = answer::json(StatusCode::OK, &view(key, now));
+    answer::respond(&etag::tagged(answer, key.version))
 }
 
 fn issued(issued: &IssuedKey) -> Answer {
@@ -131,6 +136,11 @@ struct IssueMyKey {
     expires_at: Option<DateTime<Utc>>,
 }
 
+/// Under the name that it has here.
+fn expiry(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+    parse_expiry(at, now).map_err(|error| Problem::invalid("expires_at", "EXPIRY_INVALID", error))
+}
+
 /// Issues a key for the caller.
 ///
 /// The secret is in the answer, this once.
@@ -152,7 +162,7 @@ async fn issue_my_key(
     let new = NewKey {
         display_name: parse_name(&body.display_name.unwrap_or_default())?,
         scopes: parse_scopes(&body.scopes.unwrap_or_default())?,
-        expires_at: body.expires_at.map(|at| parse_expiry(at, ctx.now)).transpose()?,
+        expires_at: body.expires_at.map(|at| expiry(at, ctx.now)).transpose()?,
         allowed_cidrs: vec![],
         rate_limit: None,
         annotations: Metadata::default(),
@@ -177,7 +187,7 @@ async fn get_my_key(
 ) -> Result<HttpResponse, Problem> {
     let (org, holder) = mine(&work, &ctx, claims.as_ref())?;
     let key = api_keys::get_key(&work, &ctx, org, my_key(&work, key, org, holder)?).await?;
-    Ok(HttpResponse::Ok().json(view(&key, ctx.now)))
+    Ok(one(&key, ctx.now))
 }
 
 /// Changes one of the caller's own keys.
@@ -200,7 +210,7 @@ async fn update_my_key(
     let (org, holder) = mine(&work, &ctx, claims.as_ref())?;
     let (key, patch) = (my_key(&work, key, org, holder)?, body.patch(ctx.now)?);
     let key = api_keys::update_key(&work, &ctx, org, key, patch, if_match).await?;
-    Ok(HttpResponse::Ok().json(view(&key, ctx.now)))
+    Ok(one(&key, ctx.now))
 }
 
 /// Rotates one of the caller's own keys.

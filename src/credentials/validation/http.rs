@@ -122,26 +122,22 @@ async fn validate_api_key(
         Freshness::TooOld => return Err(WorkError::Stale.into()),
     };
     let client = client(&request, &access, &body);
-    let mut checked = auth::check_key(&access.work, secret, &client);
-    if let (Ok(view), Some(org)) = (&checked, body.org_id.as_deref())
-        && extract::org(&access, org) != Some(view.key.org)
-    {
-        checked = Err((KeyRefusal::Unknown, None));
-    }
-    let answer = match checked {
+    let asked_in = body.org_id.as_deref().map(|name| extract::org(&access, name));
+    // Of another org's key not even that it is dead is told.
+    let is_elsewhere = |view: &KeyView| asked_in.is_some_and(|org| org != Some(view.key.org));
+    let answer = match auth::check_key(&access.work, secret, &client) {
+        Ok(view) if is_elsewhere(&view) => refused(&access, KeyRefusal::Unknown, stale),
         Ok(view) => {
             access.usage.note(view.key.key, ctx.now);
             access.work.metrics().key_check("valid", stale);
             good(&view)
         }
-        Err((refusal, view)) => {
-            access.work.metrics().key_check(outcome(refusal), stale);
-            if let Some(view) = view {
-                ctx.source = client;
-                told(&access, &ctx, &view, refusal).await;
-            }
-            let (status, code, message) = (refusal.status(), Some(refusal.code()), Some(refusal.message()));
-            Checked { status, code, message, ..Checked::default() }
+        Err((refusal, None)) => refused(&access, refusal, stale),
+        Err((refusal, Some(view))) => {
+            ctx.source = client;
+            told(&access, &ctx, &view, refusal).await;
+            let shown = if is_elsewhere(&view) { KeyRefusal::Unknown } else { refusal };
+            refused(&access, shown, stale)
         }
     };
     Ok(HttpResponse::Ok().json(Checked { stale, ..answer }))
@@ -162,6 +158,12 @@ fn good(view: &KeyView) -> Checked {
     }
 }
 
+fn refused(access: &Access, refusal: KeyRefusal, stale: bool) -> Checked {
+    access.work.metrics().key_check(outcome(refusal), stale);
+    let (status, code, message) = (refusal.status(), Some(refusal.code()), Some(refusal.message()));
+    Checked { status, code, message, ..Checked::default() }
+}
+
 /// What a trusted caller says of its client. Others' word is not taken, and their own address is not the client's.
 fn client(request: &HttpRequest, access: &Access, body: &Check) -> Source {
     let caller = source::of(request, &access.trusted_proxies).address;
@@ -170,6 +172,7 @@ fn client(request: &HttpRequest, access: &Access, body: &Check) -> Source {
         return Source::default();
     }
     let address: Option<IpAddr> = body.client_ip.as_deref().and_then(|address| address.trim().parse().ok());
+    let address = address.map(|address| address.to_canonical());
     let agent = body
         .user_agent
         .as_deref()

@@ -7,7 +7,7 @@ use crate::{
     kernel::{Ctx, Secret, Token, TokenKind, UserId},
     orgs,
     platform::mail::{Mail, Mailer},
-    work::{Audited, Work, WorkError},
+    work::{Audited, Tx, Work, WorkError},
 };
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -53,16 +53,17 @@ pub async fn send_invite(work: &Work, mailer: &Mailer, ctx: Ctx, claimed: Claime
     };
     let token = Token::mint(TokenKind::Invite, ctx.entropy());
     let armed = work.write(&ctx, permit, async |tx| {
-        let event =
-            tx.event(user).detail(json!({ "mailed": true, "job": claimed.job, "by": claimed.enqueued_by }));
+        let event = |tx: &Tx<'_>, mailed: bool| {
+            tx.event(user).detail(json!({ "mailed": mailed, "job": claimed.job, "by": claimed.enqueued_by }))
+        };
         let invited = lock_user(tx, user).await?.filter(User::awaits_person);
-        let Some(invited) = invited else { return Ok(Audited::new(None, event)) };
+        let Some(invited) = invited else { return Ok(Audited::new(None, event(tx, false))) };
         let hashed = tx.keys().fingerprint(token.expose());
         let Some(expires_at) = store::arm_token(tx, user, &token.kid_str(), hashed).await? else {
-            return Ok(Audited::new(None, event));
+            return Ok(Audited::new(None, event(tx, false)));
         };
         let org = orgs::name(tx).await?;
-        Ok::<_, WorkError>(Audited::new(Some((invited.email, org, expires_at)), event))
+        Ok::<_, WorkError>(Audited::new(Some((invited.email, org, expires_at)), event(tx, true)))
     });
     // Accepted, revoked or run out meanwhile: there is nobody to write to.
     let Some((email, org, expires_at)) = armed.await? else { return Ok(()) };

@@ -2,7 +2,7 @@
 use super::model::OpenInvite;
 use crate::{
     identity::{
-        people::Identity,
+        people::{self, Identity},
         schema::{invite_tokens, memberships},
         users::{
             User,
@@ -193,6 +193,7 @@ pub async fn accept(
         .set(invite_tokens::consumed_at.eq(now))
         .execute(tx.conn())
         .await?;
+    people::verify_email(tx, identity.id).await?;
     let display_name = match user.display_name.as_str() {
         "" => identity.display_name.clone(),
         chosen => chosen.to_owned(),

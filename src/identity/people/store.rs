@@ -101,6 +101,21 @@ fn identity_fact(identity: &Identity) -> Fact {
     })
 }
 
+/// A mail to the person's address arrived.
+pub(in crate::identity) async fn verify_email(tx: &mut Tx<'_>, identity: IdentityId) -> QueryResult<()> {
+    let now = tx.ctx().now;
+    let unverified = identities::table.find(identity.uuid()).filter(identities::email_verified_at.is_null());
+    diesel::update(unverified)
+        .set((
+            identities::email_verified_at.eq(now),
+            identities::version.eq(identities::version + 1),
+            identities::updated_at.eq(now),
+        ))
+        .execute(tx.conn())
+        .await
+        .map(drop)
+}
+
 /// What a person is called from now on.
 pub async fn name_identity(tx: &mut Tx<'_>, identity: &Identity, name: &str) -> Result<Identity, WorkError> {
     save_identity(tx, &Identity { display_name: name.to_owned(), ..identity.clone() }).await
