@@ -99,6 +99,7 @@ CREATE TABLE sessions (
   revoked_reason text,
   created_at timestamptz NOT NULL);
 CREATE INDEX sessions_of_identity ON sessions (identity_id, session_id);
+CREATE INDEX sessions_age ON sessions (absolute_expires_at);
 -- OPERATIONAL (docs/ARCHITECTURE.md): a row per generation of a session's refresh token.
 CREATE TABLE refresh_tokens (
   token_id uuid PRIMARY KEY,

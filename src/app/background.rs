@@ -90,11 +90,12 @@ pub async fn sweep(work: &Work, owner: &str) -> Result<usize, WorkError> {
     let swept = work.upkeep(Upkeep::Sweep, async |tx| {
         let answers = work::sweep_idempotency(tx, now, SWEEP_MAX).await?;
         let tokens = authn::purge_expired(tx, now).await?;
-        Ok::<_, WorkError>(answers + tokens + authn::purge_old_throttle(tx, now).await?)
+        let given_up = jobs::sweep(tx, SWEEP_MAX).await?;
+        Ok::<_, WorkError>(answers + tokens + given_up + authn::purge_old_throttle(tx, now).await?)
     });
     let swept = swept.await?;
     let forgotten = work.upkeep(Upkeep::ForgetFacts, async |tx| {
         Ok::<_, WorkError>(authorization::forget(tx.conn(), now, SWEEP_MAX).await?)
     });
-    Ok(swept + forgotten.await? + flows::purge(work).await?)
+    Ok(swept + forgotten.await? + authn::purge_sessions(work).await? + flows::purge(work).await?)
 }

@@ -31,7 +31,7 @@ use utoipa_actix_web::{AppExt as _, service_config::ServiceConfig};
 const INNER_CONCURRENCY_MAX: usize = 256;
 
 /// Which of the three.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Listener {
     /// `http.listen`: everything public.
     Http,

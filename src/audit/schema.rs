@@ -1,4 +1,4 @@
-// Generated from the migrated database by the test `schema_files_are_current`. Do not edit.
+// Generated from the migrated database by the test `generated_schema_files_are_current`. Do not edit.
 
 diesel::table! {
     audit_log (seq, sequenced_at) {
@@ -34,4 +34,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(audit_log, audit_org_head, audit_pii,);
+diesel::allow_tables_to_appear_in_same_query!(audit_log, audit_org_head, audit_pii);

@@ -15,7 +15,7 @@ pub use pages::{PAGES, html, html_telling, page_routes, same_origin};
 pub use passwords::{
     NewPassword, PasswordError, has_password, hash_password, reset_password, store_hash, verify_for,
 };
-pub use sessions::purge_expired;
+pub use sessions::{purge_expired, purge_sessions};
 pub use throttle::{clear as clear_throttle, purge_old as purge_old_throttle};
 
 use utoipa_actix_web::service_config::ServiceConfig;

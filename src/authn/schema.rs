@@ -1,4 +1,4 @@
-// Generated from the migrated database by the test `schema_files_are_current`. Do not edit.
+// Generated from the migrated database by the test `generated_schema_files_are_current`. Do not edit.
 
 diesel::table! {
     login_throttle (subject) {

@@ -23,9 +23,36 @@ const MACHINE: ServiceAccountId = Id::from_uuid(Uuid::from_u128(5));
 #[derive(Default)]
 pub struct Matrix {
     /// By entity type and role name: what the role may do to anything that is not the holder's own.
-    allowed: BTreeMap<(&'static str, &'static str), ScopeSet>,
+    allowed: BTreeMap<(&'static str, &'static str), Reach>,
     /// What the role may do to the holder's own only.
     own_only: BTreeMap<(&'static str, &'static str), ScopeSet>,
+}
+
+/// How far roles go. Whoever may remove a member may not for that reason remove an owner.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Reach {
+    others: ScopeSet,
+    owners: ScopeSet,
+}
+
+impl Reach {
+    pub(super) fn union(self, other: Self) -> Self {
+        Self { others: self.others.union(other.others), owners: self.owners.union(other.owners) }
+    }
+
+    /// The part of it that a credential's scopes leave.
+    pub(super) fn limited_to(self, scopes: ScopeSet) -> Self {
+        Self { others: self.others.intersection(scopes), owners: self.owners.intersection(scopes) }
+    }
+
+    /// With these on everything that is not a member.
+    pub(super) fn and(self, scopes: ScopeSet) -> Self {
+        Self { others: self.others.union(scopes), ..self }
+    }
+
+    pub(super) fn is_within(self, other: Self) -> bool {
+        self.others.is_within(other.others) && self.owners.is_within(other.owners)
+    }
 }
 
 impl Matrix {
@@ -39,21 +66,24 @@ impl Matrix {
                 let call = Call::plain(DateTime::UNIX_EPOCH);
                 resources.iter().any(|resource| engine.verdict(&holder, resource, *action, &call).is_allow())
             };
-            let others = others();
-            let own = own(&holder);
-            let any: ScopeSet = Action::ALL.iter().copied().filter(|action| may(action, &others)).collect();
-            let own = Action::ALL.iter().copied().filter(|action| !any.covers(*action) && may(action, &own));
+            let may_to = |resources: &[Node]| -> ScopeSet {
+                Action::ALL.iter().copied().filter(|action| may(action, resources)).collect()
+            };
+            let owner = Node { roles: vec![("Role", Role::Owner.as_str())], ..user(OTHER) };
+            let reach = Reach { others: may_to(&others()), owners: may_to(&[owner]) };
+            let own = may_to(&own(&holder)).names().filter_map(Action::parse);
+            let own = own.filter(|action| !reach.others.covers(*action));
             matrix.own_only.insert(entity, own.collect());
-            matrix.allowed.insert(entity, any);
+            matrix.allowed.insert(entity, reach);
         }
         matrix
     }
 
-    pub(super) fn of_role(&self, role: Role) -> ScopeSet {
+    pub(super) fn of_role(&self, role: Role) -> Reach {
         self.of_entity("Role", role.as_str())
     }
 
-    pub(super) fn of_entity(&self, kind: &'static str, name: &'static str) -> ScopeSet {
+    pub(super) fn of_entity(&self, kind: &'static str, name: &'static str) -> Reach {
         self.allowed.get(&(kind, name)).copied().unwrap_or_default()
     }
 
@@ -63,7 +93,7 @@ impl Matrix {
         let entities = roles.chain(platform_roles.iter().map(|role| ("PlatformRole", role.as_str())));
         entities.fold(ScopeSet::default(), |all, entity| {
             let own = self.own_only.get(&entity).copied().unwrap_or_default();
-            all.union(self.of_entity(entity.0, entity.1)).union(own)
+            all.union(self.of_entity(entity.0, entity.1).others).union(own)
         })
     }
 }
@@ -80,7 +110,7 @@ impl fmt::Display for Matrix {
             let mut line = format!("{:28}", action.as_str());
             for entity in columns() {
                 let mark = match () {
-                    () if self.of_entity(entity.0, entity.1).covers(*action) => "x",
+                    () if self.of_entity(entity.0, entity.1).others.covers(*action) => "x",
                     () if self.own_only.get(&entity).is_some_and(|own| own.covers(*action)) => "o",
                     () => ".",
                 };

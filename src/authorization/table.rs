@@ -27,9 +27,9 @@ pub(super) struct Table {
     pub(super) operators: HashMap<OperatorId, Known<OperatorFact>>,
     pub(super) keys: Keys,
     sessions: HashMap<SessionId, Known<SessionFact>>,
-    members: HashMap<(IdentityId, OrgId), UserId>,
+    members: HashMap<(IdentityId, OrgId), (i64, UserId)>,
     orgs_of: HashMap<IdentityId, HashSet<OrgId>>,
-    slugs: HashMap<String, OrgId>,
+    slugs: HashMap<String, (i64, OrgId)>,
     operator_kids: HashMap<Kid, OperatorId>,
 }
 
@@ -48,10 +48,7 @@ impl Table {
         match change.fact() {
             Fact::Org(fact) => {
                 if put(&mut self.orgs, fact.org, seq, holds.then(|| fact.clone())) {
-                    match holds {
-                        true => drop(self.slugs.insert(fact.slug.clone(), fact.org)),
-                        false => drop(self.slugs.remove(&fact.slug)),
-                    }
+                    hand_over(&mut self.slugs, fact.slug.clone(), (seq, fact.org), holds);
                 }
             }
             Fact::User(fact) => self.apply_user(seq, fact, holds),
@@ -82,20 +79,18 @@ impl Table {
         }
         let Some(identity) = fact.identity else { return };
         let place = (identity, fact.org);
-        if holds && fact.status != UserStatus::Deleted {
-            self.members.insert(place, fact.user);
+        let stays = holds && fact.status != UserStatus::Deleted;
+        hand_over(&mut self.members, place, (seq, fact.user), stays);
+        if self.members.contains_key(&place) {
             self.orgs_of.entry(identity).or_default().insert(fact.org);
-        } else if self.members.get(&place) == Some(&fact.user) {
-            self.members.remove(&place);
-            if let Some(orgs) = self.orgs_of.get_mut(&identity) {
-                orgs.remove(&fact.org);
-            }
+        } else if let Some(orgs) = self.orgs_of.get_mut(&identity) {
+            orgs.remove(&fact.org);
         }
     }
 
     /// The membership of a person in an org, unless it was deleted.
     pub(super) fn member(&self, identity: IdentityId, org: OrgId) -> Option<UserId> {
-        self.members.get(&(identity, org)).copied()
+        self.members.get(&(identity, org)).map(|(_, user)| *user)
     }
 
     /// Where a person has a membership that was not deleted.
@@ -104,7 +99,7 @@ impl Table {
     }
 
     pub(super) fn org_by_slug(&self, slug: &str) -> Option<OrgId> {
-        self.slugs.get(slug).copied()
+        self.slugs.get(slug).map(|(_, org)| *org)
     }
 
     pub(super) fn operator_by_kid(&self, kid: &Kid) -> Option<&OperatorFact> {
@@ -118,11 +113,14 @@ impl Table {
 
     /// How many facts hold, by kind.
     pub(super) fn counts(&self) -> [(&'static str, usize); 4] {
+        fn held<'a, F: 'a>(facts: impl Iterator<Item = &'a Known<F>>) -> usize {
+            facts.filter(|known| known.fact.is_some()).count()
+        }
         [
-            ("orgs", self.orgs.len()),
-            ("users", self.users.len()),
-            ("service_accounts", self.service_accounts.len()),
-            ("keys", self.keys.records.len()),
+            ("orgs", held(self.orgs.values())),
+            ("users", held(self.users.values())),
+            ("service_accounts", held(self.service_accounts.values())),
+            ("keys", held(self.keys.records.iter())),
         ]
     }
 }
@@ -165,6 +163,20 @@ fn put<K: Hash + Eq, F>(map: &mut HashMap<K, Known<F>>, key: K, seq: i64, fact: 
     true
 }
 
+/// Gives a name to its holder, or takes it from him: not from another, who may be heard of before the end of the last.
+fn hand_over<K: Hash + Eq, V: Copy + Eq>(
+    names: &mut HashMap<K, (i64, V)>,
+    name: K,
+    (seq, holder): (i64, V),
+    holds: bool,
+) {
+    match names.get(&name) {
+        Some((since, other)) if *other != holder && (*since > seq || !holds) => (),
+        _ if holds => drop(names.insert(name, (seq, holder))),
+        _ => drop(names.remove(&name)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +201,23 @@ mod tests {
         assert_eq!(table.org_by_slug("acme"), Some(org));
         table.apply(2, &Change::Gone(fact));
         assert_eq!(table.org_by_slug("acme"), None);
+    }
+
+    #[test]
+    fn a_slug_stays_with_its_new_org_whatever_is_heard_late_of_the_old_one() {
+        let mut table = Table::default();
+        let org = |id, status| {
+            let org = Id::from_uuid(Uuid::from_u128(id));
+            Fact::Org(OrgFact { org, slug: "acme".into(), status })
+        };
+        let new = Some(Id::from_uuid(Uuid::from_u128(2)));
+        table.apply(1, &Change::Holds(org(1, OrgStatus::Active)));
+        table.apply(4, &Change::Holds(org(2, OrgStatus::Active)));
+        assert_eq!(table.org_by_slug("acme"), new);
+        table.apply(2, &Change::Holds(org(1, OrgStatus::PendingDelete)));
+        assert_eq!(table.org_by_slug("acme"), new);
+        table.apply(3, &Change::Gone(org(1, OrgStatus::PendingDelete)));
+        assert_eq!(table.org_by_slug("acme"), new);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        Method, StatusCode,
-        header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue},
+        ConnectionType, Method, StatusCode,
+        header::{CACHE_CONTROL, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -52,12 +52,16 @@ pub(super) fn current() -> (String, String) {
 /// The outermost middleware.
 pub async fn around<B: MessageBody + 'static>(
     around: web::Data<Around>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let began = around.clock.monotonic();
     let id = id(&request).unwrap_or_else(|| fresh(&around));
     let method = request.method().clone();
+    if method == Method::HEAD {
+        // Answered as GET is; the server leaves the body out.
+        request.head_mut().method = Method::GET;
+    }
     let span = tracing::info_span!("http.request", request_id = %id, method = %method, route = tracing::field::Empty);
     telemetry::continue_trace(&span, &Carrier(request.headers()));
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -117,7 +121,7 @@ fn finish<B>(
     }
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     if around.health.is_draining() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
 }
 

@@ -49,6 +49,9 @@ impl RouteTable {
             .filter(|(segments, _)| fits(segments))
             .flat_map(|(_, methods)| methods.clone())
             .collect();
+        if found.contains(&"GET") {
+            found.push("HEAD");
+        }
         found.sort_unstable();
         found.dedup();
         found

@@ -7,5 +7,5 @@ mod queue;
 mod runner;
 
 pub use lease::{hold, release};
-pub use queue::{ATTEMPTS_MAX, Claimed, claim, complete, enqueue};
+pub use queue::{ATTEMPTS_MAX, Claimed, claim, complete, enqueue, sweep};
 pub use runner::{Handler, JobError, Runner};

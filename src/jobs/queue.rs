@@ -111,6 +111,18 @@ async fn end(conn: &mut AsyncPgConnection, claimed: &Claimed) -> QueryResult<usi
         .await
 }
 
+/// Takes away, at most `limit` of them, what was given up so long ago that nobody will look at it any more.
+pub async fn sweep(tx: &mut UpkeepTx<'_>, limit: i64) -> QueryResult<usize> {
+    sql_query(
+        "DELETE FROM jobs WHERE job_id IN (
+           SELECT job_id FROM jobs WHERE attempts >= $1 AND run_at < now() - interval '30 days' LIMIT $2)",
+    )
+    .bind::<st::Integer, _>(ATTEMPTS_MAX)
+    .bind::<st::BigInt, _>(limit)
+    .execute(tx.conn())
+    .await
+}
+
 /// Puts a job back, to be tried again after a while that doubles each time.
 pub(super) async fn put_back(tx: &mut UpkeepTx<'_>, claimed: &Claimed, error: &str) -> QueryResult<()> {
     let error: String = error.chars().take(ERROR_CHARS_MAX).collect();

@@ -20,9 +20,18 @@ pub(crate) struct Aggregator(Mutex<HashMap<Key, Window>>);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Key {
-    who: String,
+    who: Who,
     action: &'static str,
     code: String,
+}
+
+/// Who was refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Who {
+    /// As events name actors, or `others`.
+    Caller(String),
+    /// Strangers of one /24 or /64, which may be one household: as personal as an address.
+    Network(String),
 }
 
 struct Window {
@@ -46,7 +55,7 @@ pub(crate) enum Admission {
 pub(crate) struct Summary {
     pub(crate) sample: Refused,
     pub(crate) count: u64,
-    pub(crate) who: String,
+    pub(crate) who: Who,
 }
 
 impl Aggregator {
@@ -55,7 +64,7 @@ impl Aggregator {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = Key { who: who(ctx), action: refused.action.as_str(), code: refused.code.clone() };
         if windows.len() >= SOURCES_MAX && !windows.contains_key(&key) {
-            "others".clone_into(&mut key.who);
+            key.who = Who::Caller("others".to_owned());
         }
         let fresh = || Window { began: now, singles: 0, counted: 0, sample: refused.clone() };
         let window = windows.entry(key).or_insert_with(fresh);
@@ -96,10 +105,10 @@ impl Aggregator {
 }
 
 /// The caller; strangers by their network.
-fn who(ctx: &Ctx) -> String {
+fn who(ctx: &Ctx) -> Who {
     match (ctx.actor, ctx.source.address) {
-        (Actor::Anonymous, Some(address)) => network(address),
-        (actor, _) => actor.to_string(),
+        (Actor::Anonymous, Some(address)) => Who::Network(network(address)),
+        (actor, _) => Who::Caller(actor.to_string()),
     }
 }
 

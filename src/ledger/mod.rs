@@ -6,6 +6,6 @@ mod aggregate;
 mod event;
 
 pub use aggregate::network;
-pub(crate) use aggregate::{Admission, Aggregator, Summary};
+pub(crate) use aggregate::{Admission, Aggregator, Summary, Who};
 pub(crate) use event::append;
 pub use event::{Event, OutboxRow, Outcome, Refused, event_mac, open_pii};

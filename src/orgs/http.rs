@@ -8,7 +8,7 @@ use crate::{
     http::{
         answer,
         etag::{self, IfMatch, IfMatchParam},
-        extract::{Json, OrgPath},
+        extract::{self, Json, OrgPath},
         page::{self, PageQuery},
         problem::Problem,
         schema,
@@ -91,11 +91,11 @@ impl From<&Org> for OrgView {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Declarative {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extract::or_default")]
     pub enabled: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extract::or_default")]
     pub repo_url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extract::or_default")]
     pub branch: String,
 }
 

@@ -155,5 +155,13 @@ async fn my_orgs_are_those_i_am_in_the_oldest_first() {
     }
     app.org("owner", "delta").await;
     enter(&app, "ada", "acme").await;
-    insta::assert_json_snapshot!(app.get("ada", "/v1/me/orgs").await["body"]);
+    let all = app.get("ada", "/v1/me/orgs").await["body"].clone();
+    let first = app.get("ada", "/v1/me/orgs?limit=2").await;
+    let link = first["headers"]["link"].as_str().unwrap();
+    let (next, _) = link.trim_start_matches('<').split_once('>').unwrap();
+    let second = app.get("ada", next).await;
+    let both: Vec<_> =
+        [first, second].iter().flat_map(|page| page["body"].as_array().unwrap().clone()).collect();
+    assert_eq!(json!(both), all, "in pages too");
+    insta::assert_json_snapshot!(all);
 }

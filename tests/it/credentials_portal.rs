@@ -181,7 +181,7 @@ async fn there_is_no_other_way_to_end_a_key_here() {
     let answer = app.delete("bob", &mine(&id)).await;
     assert_eq!(
         (brief(&answer).as_str(), &answer["headers"]["allow"]),
-        ("405 METHOD_NOT_ALLOWED", &json!("GET, PATCH"))
+        ("405 METHOD_NOT_ALLOWED", &json!("GET, HEAD, PATCH"))
     );
 }
 
@@ -192,9 +192,9 @@ async fn what_cannot_be_parsed_is_refused_by_name() {
     for (body, refusal) in [
         (json!({}), "201"),
         (json!({ "display_name": "x".repeat(201) }), "422 NAME_INVALID display_name"),
-        (json!({ "display_name": null }), "422 INVALID_BODY display_name"),
+        (json!({ "display_name": null }), "201"),
         (json!({ "scopes": ["*"] }), "422 SCOPE_UNKNOWN scopes"),
-        (json!({ "scopes": null }), "422 INVALID_BODY scopes"),
+        (json!({ "scopes": null }), "201"),
         (json!({ "expires_at": "2026-01-05T09:00:01Z" }), "201"),
         (json!({ "expires_at": "2026-01-05T09:00:00Z" }), "422 EXPIRY_INVALID expires_at"),
         (json!({ "expires_at": "2036-01-03T09:00:00+00:00" }), "201"),

@@ -260,7 +260,7 @@ async fn a_text_past_its_bounds_is_refused() {
             json!({ "name": "X", "slug": "x", "metadata": { "a": "x".repeat(20_000) } }),
             "metadata",
         ),
-        (Method::PATCH, "/v1/orgs/acme", json!({ "name": long }), "name"),
+        (Method::PATCH, "/v1/orgs/acme", json!({ "name": long }), "displayName"),
         (Method::POST, "/v1/orgs/acme/invites", json!({ "email": format!("{long}@example.io") }), "email"),
         (Method::PATCH, user.as_str(), json!({ "displayName": long }), "displayName"),
         (Method::POST, &format!("{user}/suspend"), json!({ "reason": long }), "reason"),

@@ -80,7 +80,7 @@ async fn system_roles_are_not_to_be_changed() {
         let answer = app.call(method, Some("ada"), &path, json!({ "name": "king" })).await;
         assert_eq!(
             (brief(&answer).as_str(), &answer["headers"]["allow"]),
-            ("405 METHOD_NOT_ALLOWED", &json!("GET")),
+            ("405 METHOD_NOT_ALLOWED", &json!("GET, HEAD")),
             "{path}"
         );
     }

@@ -6,6 +6,8 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     process::Command,
     sync::{
@@ -192,10 +194,40 @@ fn told_to_stop_under_load_it_fails_no_request() {
     server.terminate();
     // As a load balancer does: it sends no more once it is told.
     until(&503, || server.call("GET", "/readyz", None, &Value::Null).0);
+    // Whoever keeps a connection is told, and it is closed: reading comes to an end.
+    let last = raw(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(last.starts_with("HTTP/1.1 200") && last.contains("\r\nconnection: close\r\n"), "{last}");
     leaving.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
     assert!(server.wait().success());
     assert!(server.log().contains("\"message\":\"stopped\""));
+}
+
+/// What is answered until the server closes the connection.
+fn raw(server: &Served, request: &str) -> String {
+    let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn head_is_answered_as_get_is_without_the_body() {
+    let (_place, _database, server, _admin) = started("head");
+    let ask = |method: &str, path: &str| {
+        raw(&server, &format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+    };
+    for (path, status) in [("/healthz", "200"), ("/v1/orgs", "401"), ("/nowhere", "404")] {
+        let (got, head) = (ask("GET", path), ask("HEAD", path));
+        let length =
+            |answer: &str| answer.lines().find(|line| line.starts_with("content-length")).map(str::to_owned);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert!(head.ends_with("\r\n\r\n") && !got.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(length(&head), length(&got));
+    }
+    let refused = ask("HEAD", "/v1/auth/login");
+    assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("\r\nallow: POST\r\n"), "{refused}");
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! `/v1/me`.
 use super::model::Me;
 use crate::{
-    http::{auth::Caller, problem::Problem},
-    kernel::{Actor, Ctx},
+    authorization::{Action, State, Target},
+    http::{
+        auth::Caller,
+        page::{self, PageQuery},
+        problem::Problem,
+    },
+    kernel::{Actor, Ctx, IdentityId},
     work::Work,
 };
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -23,6 +28,7 @@ pub(in crate::authn) fn routes(config: &mut ServiceConfig<'_>) {
 struct MeView {
     /// The person; for a key, its holder.
     id: Uuid,
+    /// Empty for a key, like the name: who holds it is for whoever may read members.
     email: String,
     display_name: String,
     /// `person:…`, `key:…`: as the audit log names the caller.
@@ -82,35 +88,47 @@ struct MyOrg {
 
 /// The organizations that the caller is in.
 ///
-/// With his role in each, also those in which his membership is suspended.
+/// With his roles in each, also those in which his membership is suspended. A key is in none.
 #[utoipa::path(
     tag = "sign-in",
+    params(PageQuery),
     extensions(("x-action" = json!("self:manage"))),
-    responses((status = 200, description = "All of them", body = [MyOrg], example = json!([{
+    responses((status = 200, description = "A page of them", body = [MyOrg], example = json!([{
         "orgId": "0193a5f0-7b1c-7000-8000-000000000001", "slug": "acme", "userId": "0193a5f0-7b1c-7000-8000-000000000002",
         "status": "active", "roles": ["owner"],
     }])))
 )]
 #[get("/v1/me/orgs")]
-async fn list_my_orgs(ctx: Ctx, work: web::Data<Work>) -> HttpResponse {
-    let state = work.state();
-    let Actor::Person { identity, .. } = ctx.actor else {
-        return HttpResponse::Ok().json(Vec::<MyOrg>::new());
+async fn list_my_orgs(
+    ctx: Ctx,
+    request: HttpRequest,
+    work: web::Data<Work>,
+    page: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let page = page.page(page::DEFAULT_LONG)?;
+    let mut orgs = match ctx.actor {
+        Actor::Person { identity, .. } => {
+            drop(work.permit(&ctx, Action::SelfManage, Target::Account).await?);
+            orgs_of(work.state(), identity)
+        }
+        _ => vec![],
     };
-    let mut orgs: Vec<MyOrg> = state
-        .orgs_of(identity)
-        .into_iter()
-        .filter_map(|org| {
-            let (fact, member) = (state.org(org)?, state.member(identity, org)?);
-            Some(MyOrg {
-                org_id: org.uuid(),
-                slug: fact.slug,
-                user_id: member.user.uuid(),
-                status: member.status.as_str(),
-                roles: member.roles.iter().map(|role| role.as_str()).collect(),
-            })
-        })
-        .collect();
+    orgs.retain(|org| org.user_id > page.after);
     orgs.sort_by_key(|org| org.user_id);
-    HttpResponse::Ok().json(orgs)
+    orgs.truncate(usize::try_from(page.limit).unwrap_or_default());
+    Ok(page::respond(&request, page, &orgs, orgs.last().map(|org| org.user_id)))
+}
+
+fn orgs_of(state: &State, person: IdentityId) -> Vec<MyOrg> {
+    let mine = state.orgs_of(person).into_iter().filter_map(|org| {
+        let (fact, member) = (state.org(org)?, state.member(person, org)?);
+        Some(MyOrg {
+            org_id: org.uuid(),
+            slug: fact.slug,
+            user_id: member.user.uuid(),
+            status: member.status.as_str(),
+            roles: member.roles.iter().map(|role| role.as_str()).collect(),
+        })
+    });
+    mine.collect()
 }

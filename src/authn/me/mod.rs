@@ -1,5 +1,6 @@
 //! Who the caller is.
 pub(super) mod http;
 mod model;
+mod wire;
 
-pub(super) use model::UserInfo;
+pub(super) use wire::UserInfo;

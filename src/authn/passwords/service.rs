@@ -90,14 +90,15 @@ pub(super) async fn change_password(
     }
     let password = NewPassword::parse(new, person.email.as_str())?;
     let hash = hash_password(hasher, ctx, password).await?;
-    work.write(ctx, permit, async |tx| {
+    let ended = work.write(ctx, permit, async |tx| {
         store::upsert(tx, identity, &hash).await?;
         throttle::clear(tx, &person.email).await?;
         let ended = sessions::end_all(tx, identity, Some(session), "password_changed").await?;
         let event = tx.event(identity).detail(json!({ "password": "changed", "sessionsEnded": ended }));
-        Ok(Audited::new((), event))
-    })
-    .await
+        Ok::<_, PasswordError>(Audited::new(ended, event))
+    });
+    work.metrics().sessions_revoked(ended.await?);
+    Ok(())
 }
 
 /// For an operator with access to the database: a new password for somebody who cannot get in. All his sessions end.
@@ -112,7 +113,7 @@ pub async fn reset_password(
     let password = NewPassword::parse(new, email.as_str())?;
     let permit = work.permit(ctx, Action::PlatformManage, Target::Platform).await?;
     let hash = hash_password(hasher, ctx, password).await?;
-    work.write(ctx, permit, async |tx| {
+    let done = work.write(ctx, permit, async |tx| {
         let person =
             identity::find_identity_by_email(tx.conn(), email).await?.ok_or(PasswordError::NotFound)?;
         store::upsert(tx, person.id, &hash).await?;
@@ -120,7 +121,9 @@ pub async fn reset_password(
         let ended = sessions::end_all(tx, person.id, None::<SessionId>, "password_reset").await?;
         identity::touch_epoch(tx, &person).await?;
         let event = tx.event(person.id).detail(json!({ "password": "reset", "sessionsEnded": ended }));
-        Ok(Audited::new(person.id, event))
-    })
-    .await
+        Ok::<_, PasswordError>(Audited::new((person.id, ended), event))
+    });
+    let (person, ended) = done.await?;
+    work.metrics().sessions_revoked(ended);
+    Ok(person)
 }

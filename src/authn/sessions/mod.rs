@@ -10,6 +10,7 @@ mod store;
 pub(super) use model::{NewSession, Session};
 pub(super) use refresh::{Refreshed, turn_over};
 pub(super) use service::end_session;
+pub use service::purge_sessions;
 pub(super) use service::{by_refresh_token, end_all, session_by_cookie};
 pub use store::purge_expired;
 pub(super) use store::{insert, insert_refresh};

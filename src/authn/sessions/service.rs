@@ -3,7 +3,7 @@ use super::{model::Session, store};
 use crate::{
     authorization::{Action, Fact, SessionFact, Target},
     identity::UserError,
-    kernel::{Actor, Ctx, IdentityId, OrgId, Page, SessionId, Token, UserId},
+    kernel::{Actor, Ctx, IdentityId, OrgId, Page, SessionId, Token, UserId, Workload},
     work::{Audited, Tx, Upkeep, UpkeepTx, Work, WorkError},
 };
 use chrono::TimeDelta;
@@ -11,6 +11,27 @@ use serde_json::json;
 
 /// `authentication.access_token_minutes` is at most that.
 const ACCESS_TOKEN_LIFETIME_MAX: TimeDelta = TimeDelta::hours(1);
+
+/// How long a session is kept past its longest end, for whoever looks into what went on.
+const RETENTION: TimeDelta = TimeDelta::days(30);
+
+/// Takes away sessions that ended long ago. Answers how many; there may be more.
+#[tracing::instrument(name = "authn.purge_sessions", skip_all, err(level = "debug"))]
+pub async fn purge_sessions(work: &Work) -> Result<usize, WorkError> {
+    let ctx = work.ctx(Actor::Workload(Workload::Jobs));
+    let before = ctx.now - RETENTION;
+    let permit = work.permit(&ctx, Action::PlatformManage, Target::Platform).await?;
+    if !work.read::<_, WorkError>(&ctx, permit, async |tx| Ok(store::any_over(tx, before).await?)).await? {
+        return Ok(0);
+    }
+    let permit = work.permit(&ctx, Action::PlatformManage, Target::Platform).await?;
+    work.write(&ctx, permit, async |tx| {
+        let gone = store::purge_over(tx, before).await?;
+        let event = tx.event("sessions").detail(json!({ "purged": gone }));
+        Ok(Audited::new(gone, event))
+    })
+    .await
+}
 
 /// The caller's own open sessions.
 #[tracing::instrument(name = "authn.list_sessions", skip_all, err(level = "debug"))]

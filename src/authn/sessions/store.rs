@@ -6,7 +6,7 @@ use crate::{
     work::{ReadTx, Tx, UpkeepTx, WorkError},
 };
 use chrono::{DateTime, Utc};
-use diesel::{pg::Pg, prelude::*, sql_query, sql_types as st};
+use diesel::{dsl::exists, pg::Pg, prelude::*, sql_query, sql_types as st};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -260,6 +260,25 @@ pub(super) async fn find_by_cookie(
         .await
         .optional()?;
     Ok(row.and_then(|(hmac, version, row)| Some((hmac?, version?, row.into()))))
+}
+
+/// Is there a session whose longest end was before then?
+pub(super) async fn any_over(tx: &mut ReadTx<'_>, before: DateTime<Utc>) -> QueryResult<bool> {
+    let over = sessions::table.filter(sessions::absolute_expires_at.lt(before));
+    diesel::select(exists(over)).get_result(tx.conn()).await
+}
+
+/// Takes away sessions whose longest end was before then, with what is left of their refresh tokens.
+pub(super) async fn purge_over(tx: &mut Tx<'_>, before: DateTime<Utc>) -> QueryResult<usize> {
+    let over: Vec<Uuid> = sessions::table
+        .filter(sessions::absolute_expires_at.lt(before))
+        .select(sessions::session_id)
+        .limit(SWEEP_MAX)
+        .load(tx.conn())
+        .await?;
+    let tokens = refresh_tokens::table.filter(refresh_tokens::session_id.eq_any(&over));
+    diesel::delete(tokens).execute(tx.conn()).await?;
+    diesel::delete(sessions::table.filter(sessions::session_id.eq_any(over))).execute(tx.conn()).await
 }
 
 /// Takes away refresh tokens that nobody can use any more.

@@ -7,6 +7,7 @@ mod jobs;
 pub(super) mod model;
 mod service;
 mod store;
+pub(super) mod wire;
 
 pub use error::KeyError;
 pub use jobs::flush_usage;

@@ -194,7 +194,7 @@ pub async fn revoke_key(
         let mut key = store::lock(tx, key).await?.ok_or(KeyError::NotFound)?;
         if key.status == KeyStatus::Revoked {
             let event = tx.event(key.id).detail(json!({ "again": true }));
-            return Ok(Audited::new((), event));
+            return Ok(Audited::new(false, event));
         }
         if !if_match.matches(key.version) {
             return Err(KeyError::VersionMismatch);
@@ -202,10 +202,11 @@ pub async fn revoke_key(
         key.status = KeyStatus::Revoked;
         store::save(tx, &key, reason).await?;
         let event = tx.event(key.id).detail(json!({ "reason": reason }));
-        Ok(Audited::new((), event))
+        Ok(Audited::new(true, event))
     });
-    done.await?;
-    work.metrics().key_revoked();
+    if done.await? {
+        work.metrics().key_revoked();
+    }
     Ok(())
 }
 

@@ -3,8 +3,8 @@ use crate::{
     authorization::Holder,
     credentials::api_keys::{
         self, ApiKey, IssuedKey, NewKey,
-        http::{ApiKeyView, RevokeKey, RotateKey, UpdateKey},
         model::{parse_expiry, parse_name, parse_scopes},
+        wire::{ApiKeyView, RevokeKey, RotateKey, UpdateKey},
     },
     http::{
         answer,
@@ -79,7 +79,7 @@ fn issued(issued: &IssuedKey) -> Answer {
 }
 
 fn example() -> Value {
-    let mut example = api_keys::http::example();
+    let mut example = api_keys::wire::example();
     if let Value::Object(names) = &mut example {
         for (name, twin) in [("apiKeyId", "key_id"), ("createdAt", "created_at")] {
             if let Some(value) = names.get(name).cloned() {
@@ -251,7 +251,7 @@ async fn revoke_my_key(
     work: web::Data<Work>,
     JsonOrNothing(body): JsonOrNothing<RevokeKey>,
 ) -> Result<HttpResponse, Problem> {
-    let ctx = ctx.answering(answer::no_content::<()>);
+    let ctx = ctx.answering(answer::no_content::<bool>);
     let (org, holder) = mine(&work, &ctx, claims.as_ref())?;
     let key = my_key(&work, key, org, holder)?;
     api_keys::revoke_key(&work, &ctx, org, key, body.reason()?, IfMatch::default()).await?;

@@ -1,7 +1,7 @@
 //! `POST /v1/auth/validate-api-key`.
 use crate::{
     authorization::KeyView,
-    credentials::api_keys::http::principal,
+    credentials::api_keys::wire::principal,
     http::{
         auth::{self, Access, KeyRefusal, Stranger},
         extract::{self, Json},
