@@ -62,6 +62,11 @@ policy:
 contract *args: _binary
     tests/tools/contract "$@"
 
+# needs: rust chart
+# lint and render charts/identityd, and start the binary with what its containers get
+chart: _binary
+    tests/tools/chart
+
 # needs: rust postgres load
 # run the load smoke on a running server (arguments: k6 run --help)
 load *args: _binary
