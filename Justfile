@@ -62,6 +62,11 @@ policy:
 contract *args: _binary
     tests/tools/contract "$@"
 
+# needs: rust postgres
+# do what README.md and docs/quickstart.md say, on a running server
+quickstart: _binary
+    tests/tools/with-dev-server tests/tools/quickstart
+
 # needs: rust chart
 # lint and render charts/identityd, and start the binary with what its containers get
 chart: _binary
