@@ -802,6 +802,7 @@ async fn nobody_rotates_a_key_that_he_could_not_issue() {
 
 #[actix_web::test]
 async fn a_key_is_taken_from_either_header_and_authorization_decides() {
+    const NOT_IN_SCOPE: &str = "403 SCOPE_EXCEEDED scope.ceiling";
     let app = TestApp::new().await;
     let (org, path) = acme_with_bob(&app, Role::Owner).await;
     let mia = app.member(org, "mia", Role::Manager).await;
@@ -822,7 +823,6 @@ async fn a_key_is_taken_from_either_header_and_authorization_decides() {
     };
     let bearer = |secret: &str| ("authorization", format!("Bearer {secret}"));
     let header = |secret: &str| ("x-api-key", secret.to_owned());
-    const NOT_IN_SCOPE: &str = "403 SCOPE_EXCEEDED scope.ceiling";
     assert_eq!(patch(&[header(&key)]).await, "200");
     assert_eq!(patch(&[bearer(&key)]).await, "200");
     assert_eq!(patch(&[("authorization", format!("bearer   {key} "))]).await, "200");

@@ -244,6 +244,8 @@ async fn of_two_administrators_at_once_one_is_told_to_read_again() {
 
 #[actix_web::test]
 async fn nobody_gives_a_machine_a_role_that_holds_what_he_lacks() {
+    const EXCEEDS: &str = "403 ROLE_EXCEEDS_OWN grants.roles";
+    const MANAGER: &str = "403 ROLE_EXCEEDS_OWN grants.roles grants.roles.manager";
     let app = TestApp::new().await;
     let org = app.org("ada", "acme").await;
     app.member(org, "carol", Role::Admin).await;
@@ -252,8 +254,6 @@ async fn nobody_gives_a_machine_a_role_that_holds_what_he_lacks() {
         account(&app, json!({ "name": "admin", "roles": ["admin"] })).await,
         account(&app, json!({ "name": "member" })).await,
     );
-    const EXCEEDS: &str = "403 ROLE_EXCEEDS_OWN grants.roles";
-    const MANAGER: &str = "403 ROLE_EXCEEDS_OWN grants.roles grants.roles.manager";
     for (caller, roles, answer) in [
         ("carol", ["owner"], EXCEEDS),
         ("carol", ["admin"], "201"),

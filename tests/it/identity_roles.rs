@@ -138,12 +138,12 @@ async fn an_unknown_role_is_named_in_the_answer() {
 
 #[actix_web::test]
 async fn nobody_gives_or_takes_a_role_that_holds_what_he_lacks() {
+    const EXCEEDS: &str = "403 ROLE_EXCEEDS_OWN grants.roles";
+    const MANAGER: &str = "403 ROLE_EXCEEDS_OWN grants.roles grants.roles.manager";
     let app = TestApp::new().await;
     let (org, bob) = acme_with_bob(&app, Role::Member).await;
     app.member(org, "carol", Role::Admin).await;
     app.member(org, "dave", Role::Manager).await;
-    const EXCEEDS: &str = "403 ROLE_EXCEEDS_OWN grants.roles";
-    const MANAGER: &str = "403 ROLE_EXCEEDS_OWN grants.roles grants.roles.manager";
     for (caller, roles, answer) in [
         ("carol", vec!["owner"], EXCEEDS),
         ("carol", vec!["admin", "auditor", "billing-admin"], "200"),

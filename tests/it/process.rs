@@ -12,7 +12,7 @@ use std::{
 use ureq::{Agent, http::Method};
 
 /// For a start under the load of a whole suite.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// A database of its own with the schema of this release.
 pub fn migrated(purpose: &str) -> ScratchDatabase {

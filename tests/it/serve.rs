@@ -198,7 +198,9 @@ fn told_to_stop_under_load_it_fails_no_request() {
     let last = raw(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
     assert!(last.starts_with("HTTP/1.1 200") && last.contains("\r\nconnection: close\r\n"), "{last}");
     leaving.store(true, Ordering::Relaxed);
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    for client in clients {
+        client.join().unwrap();
+    }
     assert!(server.wait().success());
     assert!(server.log().contains("\"message\":\"stopped\""));
 }
