@@ -17,7 +17,7 @@ use crate::platform::{
     secret::Secret,
     telemetry,
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use data_dir::{DataDir, KEYS, MAIL};
 use diesel_async::SimpleAsyncConnection as _;
@@ -32,6 +32,8 @@ const WHOSE: &str = "identityd dev";
 const PORT: u16 = 8080;
 /// What `dev_serve` has not ended itself is cut off.
 const TASKS_END_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the database's server is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DATABASE: &str = "identityd";
 const ADMINISTRATOR: &str = "postgres";
 const SERVICE: &str = "identityd_app";
@@ -101,7 +103,7 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
     }
     // Before the runtime, and on this thread: see there.
     let _telemetry = telemetry::start(&config.telemetry)?;
-    let server = own_server.then(|| start(&directory, options.ephemeral)).transpose()?;
+    let mut server = own_server.then(|| start(&directory, options.ephemeral)).transpose()?;
     if let Some(server) = &server {
         let url = |user| Some(Secret::new(format!("{}?sslmode=disable", server.url(user, DATABASE))));
         (config.database.migrate_url, config.database.url) = (url(ADMINISTRATOR), url(SERVICE));
@@ -114,7 +116,10 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
             create_database(server).await?;
         }
         migrate(&stage.config).await?;
-        Box::pin(dev_serve::serve(stage)).await
+        tokio::select! {
+            exit = Box::pin(dev_serve::serve(stage)) => exit,
+            () = ended(server.as_mut()) => bail!("the PostgreSQL server has ended; start again, what it held is kept"),
+        }
     });
     // Connections first, then their server.
     runtime.shutdown_timeout(TASKS_END_MAX);
@@ -172,6 +177,14 @@ fn start(directory: &DataDir, ephemeral: bool) -> anyhow::Result<Postgres> {
         ));
     }
     Ok(Postgres::start(&server, keep)?)
+}
+
+/// Waits until the server is gone; without one, for ever.
+async fn ended(server: Option<&mut Postgres>) {
+    let Some(server) = server else { return std::future::pending().await };
+    while !server.has_ended() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn create_database(server: &Postgres) -> anyhow::Result<()> {

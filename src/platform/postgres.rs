@@ -154,6 +154,11 @@ impl Postgres {
         }
     }
 
+    /// Has it ended by itself, or by somebody else's hand?
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How to come in.
     pub fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)

@@ -54,6 +54,45 @@ impl Document {
     }
 }
 
+/// Upper-case words of the code that no answer holds.
+const NO_CODES: &[&str] = &[
+    "CARGO_MANIFEST_DIR",
+    "CARGO_PKG_VERSION",
+    "IDENTITYD_CONFIG",
+    "IDENTITYD_PG_BIN",
+    "KUBERNETES_SERVICE_HOST",
+    "LC_ALL",
+    "PG_VERSION",
+];
+/// Not of an error: on the audit log only, or of one word.
+const ELSEWHERE: &[&str] = &["NO_ACTIVE_MEMBERSHIP", "ORG_NOT_ALLOWED"];
+const OF_ONE_WORD: &[&str] = &["INTERNAL", "OVERLOADED", "TIMEOUT", "UNAUTHENTICATED"];
+
+#[test]
+fn every_error_code_is_explained_and_no_other() {
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let mut text = String::new();
+    let mut left: Vec<PathBuf> = ["src", "policies"].map(|place| Path::new(ROOT).join(place)).into();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            text += &read(&path);
+        }
+    }
+    let word = |text: &&str| {
+        text.contains('_')
+            && !text.ends_with('_')
+            && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    let mut coded: BTreeSet<&str> = text.split('"').filter(word).collect();
+    coded.retain(|code| !NO_CODES.contains(code) && !ELSEWHERE.contains(code));
+    coded.extend(OF_ONE_WORD);
+    let errors = read(&Path::new(ROOT).join("docs/ERRORS.md"));
+    let rows = errors.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    assert_eq!(coded, rows.map(|(code, _)| code).collect());
+}
+
 #[test]
 fn every_link_leads_to_a_file_and_to_a_heading_of_it() {
     let mut wrong = vec![];

@@ -96,6 +96,14 @@ impl Served {
         self.child.wait().unwrap();
     }
 
+    /// The processes that it has started.
+    pub fn children(&self) -> Vec<rustix::process::Pid> {
+        let id = self.child.id();
+        let listed = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let pids = listed.split_whitespace().map(|pid| pid.parse().unwrap());
+        pids.filter_map(rustix::process::Pid::from_raw).collect()
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);

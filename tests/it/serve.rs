@@ -146,6 +146,19 @@ fn the_main_job_on_dev() {
 }
 
 #[test]
+fn dev_does_not_outlive_its_database() {
+    let place = Scratch::new("dev-ended");
+    let mut command = identityd(&["dev", "--ephemeral", "--port", "0"]);
+    command.args(["--set", "telemetry.log=info", "--set", "telemetry.format=json"]).current_dir(place.path());
+    let mut served = Served::run(command);
+    for pid in served.children() {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    assert!(!served.wait().success());
+    until(&true, || served.log().contains("the PostgreSQL server has ended"));
+}
+
+#[test]
 fn two_on_one_database_agree() {
     let (place, database, one, admin) = started("two");
     let other = Served::start(&place, &database, &[]);
