@@ -24,6 +24,7 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
     let new = app.work.state().has_no_org();
     let planted = if new { seeding::plant(&app, seed).await? } else { Planted::default() };
+    app.hasher.rest(); // planting hashed passwords one after the other; now it is a desk that waits
     let empty = app.work.state().has_no_org();
     if empty {
         open_bootstrap(&app).await?;

@@ -82,12 +82,9 @@ impl Hasher {
         let params = params(config.memory_kib, config.iterations)?;
         let cores = thread::available_parallelism().map_or(1, Into::into);
         let workers = if config.concurrency == 0 { cores } else { config.concurrency };
-        let mut memory = vec![vec![]; workers];
-        let dummy = match memory.first_mut() {
-            Some(blocks) => hash(&params, &keys, b"no such account", entropy.bytes(), blocks)?,
-            None => return Err(HasherError::Broken("no workers")),
-        };
-        let (permits, memory) = (Semaphore::new(workers), Mutex::new(memory));
+        // Whatever is verified against it is wrong, so no password has to be hashed for it.
+        let dummy = phc(&params, keys.pepper_version(), entropy.bytes(), [0; TAG_LEN]);
+        let (permits, memory) = (Semaphore::new(workers), Mutex::new(vec![vec![]; workers]));
         let (queue_max, waiting, runs) = (config.queue_max, AtomicUsize::new(0), AtomicU64::new(0));
         Ok(Self(Arc::new(Inner { params, keys, permits, queue_max, waiting, runs, memory, dummy })))
     }
@@ -95,6 +92,11 @@ impl Hasher {
     /// How many passwords it has hashed and verified: whoever fails to sign in must cost as much as whoever succeeds.
     pub fn runs(&self) -> u64 {
         self.0.runs.load(Ordering::Relaxed)
+    }
+
+    /// Gives the memory of idle workers back: for whoever knows that nobody signs in for a while.
+    pub fn rest(&self) {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner).fill_with(Vec::new);
     }
 
     /// Hashes a new password.
@@ -186,10 +188,13 @@ fn hash(
 ) -> Result<PasswordHash, HasherError> {
     let version = keys.pepper_version();
     let pepper = keys.pepper(version).ok_or(HasherError::Broken("no pepper"))?;
-    let tag = derive(params, pepper, password, &salt, blocks)?;
+    Ok(phc(params, version, salt, derive(params, pepper, password, &salt, blocks)?))
+}
+
+fn phc(params: &Params, pepper_version: i16, salt: [u8; SALT_LEN], tag: [u8; TAG_LEN]) -> PasswordHash {
     let (memory, iterations) = (params.m_cost(), params.t_cost());
     let (salt, tag) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag));
-    Ok(PasswordHash(format!("$argon2id$v=19$m={memory},t={iterations},p=1,keyid={version}${salt}${tag}")))
+    PasswordHash(format!("$argon2id$v=19$m={memory},t={iterations},p=1,keyid={pepper_version}${salt}${tag}"))
 }
 
 fn derive(
