@@ -77,7 +77,7 @@ chart: _binary
 load *args: _binary
     tests/tools/with-dev-server k6 run --quiet --no-usage-report "$@" benches/smoke.js
 
-# needs: rust postgres load
+# needs: rust postgres servers load
 # measure what docs/performance.md reports
 bench *args:
     cargo build --locked --release --bin identityd
