@@ -15,6 +15,7 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 const USAGE_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const SWEEP_LEASE_SECONDS: i32 = 120;
 const SWEEP_MAX: i64 = 1000;
@@ -38,6 +39,8 @@ pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
     tasks.spawn("tail", move |stop| authorization::follow(state, database, health, stale_max, stop));
     let usage = app.clone();
     tasks.spawn("usage", move |stop| flush_usage(usage, stop));
+    let teller = Arc::clone(&app.work);
+    tasks.spawn("refusals", move |stop| tell_counted(teller, stop));
     if !background {
         return;
     }
@@ -56,6 +59,19 @@ async fn flush_usage(app: App, mut stop: Stop) {
         let go_on = stop.sleep(USAGE_EVERY).await;
         if let Err(error) = api_keys::flush_usage(&app.work, &app.access.usage).await {
             tracing::warn!(error = chain(&error), "the last use of keys could not be written down");
+        }
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Every process counts its own refusals, whether or not it does the work of the background.
+async fn tell_counted(work: Arc<Work>, mut stop: Stop) {
+    loop {
+        let go_on = stop.sleep(TELL_EVERY).await;
+        if let Err(error) = work.tell_counted().await {
+            tracing::warn!(error = chain(&error), "counted refusals could not be told; they are kept");
         }
         if !go_on {
             return;

@@ -9,7 +9,10 @@ pub use server::{Listeners, Server, serve};
 
 use crate::{
     authorization::{Engine, EngineError, POLICIES, SCHEMA},
-    http::auth::{Access, KeyUsage},
+    http::{
+        auth::{Access, KeyUsage},
+        source::Proxies,
+    },
     jobs::Runner,
     platform::{
         clock::Clock,
@@ -115,7 +118,10 @@ impl App {
             clock: clock.clone(),
             entropy: entropy.clone(),
             issuer: config.http.issuer(),
-            trusted_proxies: config.http.trusted_proxies.clone(),
+            proxies: Proxies {
+                networks: config.http.trusted_proxies.clone(),
+                header: config.http.forwarded_header,
+            },
             usage: KeyUsage::default(),
             stale_max: config.authorization.stale_max(),
             open_bootstrap: Mutex::new(None::<Secret<String>>),

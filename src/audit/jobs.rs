@@ -188,10 +188,7 @@ impl Sequencer {
             return;
         }
         self.housekeeping_at = Some(now);
-        let kept = match self.work.tell_counted().await {
-            Ok(()) => backlog(&self.work).await,
-            Err(error) => Err(error),
-        };
+        let kept = backlog(&self.work).await;
         if let Some(backlog) = self.keeping.note(kept) {
             self.lag.note(backlog);
         }

@@ -200,8 +200,8 @@ async fn recognise(
         (_, Some(person)) if has_password => {
             let password = acceptance.password.as_ref().ok_or(AcceptError::PasswordMissing)?;
             match authn::verify_for(work, hasher, ctx, &person.email, person.id, password).await? {
-                true => Ok(Guest::Known(person)),
-                false => Err(AcceptError::PasswordWrong),
+                Some(_) => Ok(Guest::Known(person)),
+                None => Err(AcceptError::PasswordWrong),
             }
         }
         // Known to nobody but the operator who vouched for the address, or to nobody at all.

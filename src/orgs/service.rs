@@ -57,9 +57,10 @@ pub async fn update_org(
         Some(OrgStatus::Active) => Some(Action::OrgsRestore),
         Some(OrgStatus::PendingDelete) => return Err(OrgError::StatusInvalid),
     };
+    let was = work.state().org(org).map(|fact| fact.status);
     let permit = work.permit(ctx, Action::OrgsUpdate, Target::Org(org)).await?;
     if let Some(action) = besides
-        && work.state().org(org).is_none_or(|fact| Some(fact.status) != patch.status)
+        && was != patch.status
     {
         drop(work.permit(ctx, action, Target::Org(org)).await?);
     }
@@ -68,7 +69,9 @@ pub async fn update_org(
         if !if_match.matches(org.version) {
             return Err(OrgError::VersionMismatch);
         }
-        if org.status == OrgStatus::PendingDelete && patch.status.is_some() {
+        // What else it takes was asked for a move from the status that was known.
+        let moved = org.status == OrgStatus::PendingDelete || Some(org.status) != was;
+        if patch.status.is_some() && moved {
             return Err(OrgError::WrongStatus(org.status.as_str()));
         }
         let event = tx.event(org.id).detail(json!({ "changed": patch.changed(), "status": patch.status }));

@@ -85,6 +85,15 @@ pub enum Environment {
     Production,
 }
 
+/// In which header the trusted proxies write whom they speak for: the usual one, or that of RFC 7239. One only: the other
+/// is the caller's own to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
 /// The public listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +108,7 @@ pub struct Http {
     pub drain_seconds: u64,
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    pub forwarded_header: ForwardedHeader,
     pub expose_metrics: bool,
     pub cors: Cors,
 }

@@ -22,7 +22,8 @@ pub struct Hasher(Arc<Inner>);
 struct Inner {
     params: Params,
     keys: Arc<Keys>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    workers: usize,
     queue_max: usize,
     waiting: AtomicUsize,
     runs: AtomicU64,
@@ -84,9 +85,9 @@ impl Hasher {
         let workers = if config.concurrency == 0 { cores } else { config.concurrency };
         // Whatever is verified against it is wrong, so no password has to be hashed for it.
         let dummy = phc(&params, keys.pepper_version(), entropy.bytes(), [0; TAG_LEN]);
-        let (permits, memory) = (Semaphore::new(workers), Mutex::new(vec![vec![]; workers]));
+        let (permits, memory) = (Arc::new(Semaphore::new(workers)), Mutex::new(vec![vec![]; workers]));
         let (queue_max, waiting, runs) = (config.queue_max, AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Inner { params, keys, permits, queue_max, waiting, runs, memory, dummy })))
+        Ok(Self(Arc::new(Inner { params, keys, permits, workers, queue_max, waiting, runs, memory, dummy })))
     }
 
     /// How many passwords it has hashed and verified: whoever fails to sign in must cost as much as whoever succeeds.
@@ -137,22 +138,26 @@ impl Hasher {
         body: impl FnOnce(&Inner, &mut Vec<Block>) -> Result<T, HasherError> + Send + 'static,
     ) -> Result<T, HasherError> {
         let waiting = Waiting::enter(&self.0)?;
-        let permit = self.0.permits.acquire().await.map_err(|_| HasherError::Broken("the pool is closed"))?;
+        let permits = Arc::clone(&self.0.permits).acquire_owned();
+        let permit = permits.await.map_err(|_| HasherError::Broken("the pool is closed"))?;
         drop(waiting);
         self.0.runs.fetch_add(1, Ordering::Relaxed);
         let inner = Arc::clone(&self.0);
         let span = tracing::Span::current();
         let done = tokio::task::spawn_blocking(move || {
+            // Kept here, and not by the request: whoever hangs up does not stop the hash.
+            let _permit = permit;
             let _entered = span.enter();
             let lock = || inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
             let mut blocks = lock().pop().unwrap_or_default();
             let result = body(&inner, &mut blocks);
-            lock().push(blocks);
+            let mut kept = lock();
+            if kept.len() < inner.workers {
+                kept.push(blocks);
+            }
             result
         });
-        let result = done.await.map_err(|_| HasherError::Broken("a worker panicked"));
-        drop(permit);
-        result?
+        done.await.map_err(|_| HasherError::Broken("a worker panicked"))?
     }
 }
 

@@ -16,6 +16,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _};
 
 const SERVICE: &str = "identityd";
+/// Anybody can send what is no HTTP: that is no error of ours. What is set comes after it and decides.
+const QUIET: &str = "actix_http=off";
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ pub fn start(config: &Telemetry) -> Result<Guard, TelemetryError> {
             tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
         }
     };
-    let mut layers = vec![lines.with_filter(EnvFilter::try_new(&config.log)?).boxed()];
+    let mut layers = vec![lines.with_filter(EnvFilter::try_new(format!("{QUIET},{}", config.log))?).boxed()];
     let mut guard = Guard::default();
     if let Some(endpoint) = &config.otlp_endpoint {
         let provider = provider(endpoint, config.trace_ratio)?;

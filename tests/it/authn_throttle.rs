@@ -179,6 +179,18 @@ async fn after_a_hundred_only_an_administrator_lets_in_again() {
 }
 
 #[actix_web::test]
+async fn an_invite_is_no_hold_on_the_ladder_of_an_address() {
+    let app = acme().await;
+    app.org("mallory", "mallory").await;
+    fail(&app, "ada", 6).await;
+    let invite = json!({ "email": "ada@example.io" });
+    let invited = app.post("mallory", "/v1/orgs/mallory/invites", invite).await;
+    let path = format!("/v1/orgs/mallory/users/{}/unlock", invited["body"]["userId"].as_str().unwrap());
+    assert_eq!(app.post("mallory", &path, Value::Null).await["status"], 404);
+    assert_eq!(attempt(&app, "ada", PASSWORD).await.status, 429, "as before");
+}
+
+#[actix_web::test]
 async fn only_whoever_may_unlocks_a_member() {
     let app = acme().await;
     let acme = app.work().state().org_by_slug("acme").unwrap();

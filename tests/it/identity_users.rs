@@ -254,6 +254,24 @@ async fn a_suspended_member_is_restored() {
 }
 
 #[actix_web::test]
+async fn nobody_brings_back_a_member_whose_roles_he_could_not_give() {
+    let app = TestApp::new().await;
+    let org = app.org("ada", "acme").await;
+    let carol = app.member(org, "carol", Role::Admin).await;
+    app.member(org, "mia", Role::Manager).await;
+    let user = format!("/v1/orgs/acme/users/{carol}");
+    for (method, end) in [(Method::DELETE, user.clone()), (Method::POST, format!("{user}/suspend"))] {
+        let ended = app.call(method, Some("ada"), &end, Value::Null).await;
+        assert!(matches!(ended["status"].as_u64(), Some(200 | 204)), "{ended}");
+        let restored = app.post("mia", &format!("{user}/restore"), json!({})).await;
+        assert_eq!(restored["body"]["code"], "ROLE_EXCEEDS_OWN", "{restored}");
+        let patched = app.patch("mia", &user, json!({ "status": "active" })).await;
+        assert!(patched["status"].as_u64().unwrap() >= 400, "{patched}");
+        assert_eq!(app.post("ada", &format!("{user}/restore"), json!({})).await["status"], 200);
+    }
+}
+
+#[actix_web::test]
 async fn a_suspended_member_can_do_nothing_until_he_is_restored() {
     let app = TestApp::new().await;
     let bob = acme_with_bob(&app, Role::Admin).await;

@@ -11,4 +11,5 @@ pub use model::NewPassword;
 pub(super) use model::normalize;
 pub use service::{hash_password, reset_password, verify_for};
 pub(super) use store::find as find_hash;
+pub(super) use store::holds;
 pub use store::{has_password, upsert as store_hash};

@@ -24,20 +24,21 @@ pub async fn hash_password(
     Ok(hasher.hash(password.into_inner(), ctx.entropy()).await?)
 }
 
-/// Is this the person's password? Somebody without one takes as long.
+/// Is this the person's password? Then the hash that said so. Somebody without one takes as long.
 async fn verify_password(
     work: &Work,
     hasher: &Hasher,
     ctx: &Ctx,
     identity: IdentityId,
     password: &Secret<String>,
-) -> Result<bool, PasswordError> {
+) -> Result<Option<PasswordHash>, PasswordError> {
     let permit = work.permit(&ctx.acting_as(Actor::Anonymous), Action::SignInUse, Target::Platform).await?;
     let stored = work
         .read(ctx, permit, async |tx| Ok::<_, WorkError>(store::find(tx.conn(), identity).await?))
         .await?;
-    let Some(normalized) = normalize(password.expose()) else { return Ok(false) };
-    Ok(hasher.verify(normalized, stored).await? != Verdict::Wrong)
+    let Some(normalized) = normalize(password.expose()) else { return Ok(None) };
+    let verdict = hasher.verify(normalized, stored.clone()).await?;
+    Ok(stored.filter(|_| verdict != Verdict::Wrong))
 }
 
 /// The same where an address can be guessed at: failures count, delay and are told, as at the front door.
@@ -48,13 +49,13 @@ pub async fn verify_for(
     email: &EmailAddress,
     identity: IdentityId,
     password: &Secret<String>,
-) -> Result<bool, PasswordError> {
+) -> Result<Option<PasswordHash>, PasswordError> {
     let subjects = throttle::Subjects::of(work.keys(), ctx, email.as_str());
     if let Some(throttled) = throttle::check(work, ctx, &subjects).await? {
         return Err(throttled.into());
     }
     let right = verify_password(work, hasher, ctx, identity, password).await?;
-    if !right {
+    if right.is_none() {
         throttle::failed(work, ctx, &subjects).await?;
         let refusal = Refused {
             chain: PLATFORM,
@@ -85,12 +86,15 @@ pub(super) async fn change_password(
     let person =
         work.read(ctx, person, async |tx| identity::find_identity(tx.conn(), identity).await).await?;
     let person = person.ok_or(PasswordError::NotFound)?;
-    if !verify_for(work, hasher, ctx, &person.email, identity, &current).await? {
-        return Err(PasswordError::Wrong);
-    }
+    let verified = verify_for(work, hasher, ctx, &person.email, identity, &current).await?;
+    let verified = verified.ok_or(PasswordError::Wrong)?;
     let password = NewPassword::parse(new, person.email.as_str())?;
     let hash = hash_password(hasher, ctx, password).await?;
     let ended = work.write(ctx, permit, async |tx| {
+        // Changed by another meanwhile: this one was right before.
+        if !store::holds(tx, identity, &verified).await? {
+            return Err(PasswordError::Wrong);
+        }
         store::upsert(tx, identity, &hash).await?;
         throttle::clear(tx, &person.email).await?;
         let ended = sessions::end_all(tx, identity, Some(session), "password_changed").await?;

@@ -18,6 +18,22 @@ pub async fn has_password(conn: &mut AsyncPgConnection, identity: IdentityId) ->
     Ok(find(conn, identity).await?.is_some())
 }
 
+/// Is this still the hash, and does it stay so until the transaction ends?
+pub(in crate::authn) async fn holds(
+    tx: &mut Tx<'_>,
+    identity: IdentityId,
+    hash: &PasswordHash,
+) -> QueryResult<bool> {
+    let stored: Option<String> = passwords::table
+        .find(identity.uuid())
+        .select(passwords::phc)
+        .for_update()
+        .first(tx.conn())
+        .await
+        .optional()?;
+    Ok(stored.is_some_and(|phc| phc == hash.as_str()))
+}
+
 /// From now on this one.
 pub async fn upsert(tx: &mut Tx<'_>, identity: IdentityId, hash: &PasswordHash) -> QueryResult<()> {
     let now = tx.ctx().now;

@@ -51,10 +51,8 @@ pub(in crate::authn) async fn turn_over(
         let next = match judge(tx, &row, &rules, ctx.now, same_client).await? {
             Judgement::Next { reissues } => reissues,
             Judgement::Refuse => return Ok(Refreshed::Refused),
-            Judgement::Reuse => {
-                store::revoke_family(tx.conn(), session.id).await?;
-                return Ok(Refreshed::Reused { session });
-            }
+            // Ending the session revokes the family, on the record; until that is done the token stays used.
+            Judgement::Reuse => return Ok(Refreshed::Reused { session }),
         };
         let successor: RefreshId = ctx.mint::<named::Refresh>();
         let token = Token::mint(TokenKind::Refresh, ctx.entropy());

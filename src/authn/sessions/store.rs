@@ -185,9 +185,9 @@ pub(super) async fn revoke_refresh(tx: &mut UpkeepTx<'_>, token: Uuid) -> QueryR
         .map(drop)
 }
 
-/// No token of the family refreshes any more. `conn` is a write's or an upkeep's.
-pub(super) async fn revoke_family(conn: &mut AsyncPgConnection, session: SessionId) -> QueryResult<()> {
-    diesel::update(refresh_tokens::table.filter(refresh_tokens::session_id.eq(session.uuid())))
+/// No token of these sessions refreshes any more.
+async fn revoke_families(conn: &mut AsyncPgConnection, sessions: &[Uuid]) -> QueryResult<()> {
+    diesel::update(refresh_tokens::table.filter(refresh_tokens::session_id.eq_any(sessions)))
         .filter(refresh_tokens::state.ne("revoked"))
         .set(refresh_tokens::state.eq("revoked"))
         .execute(conn)
@@ -222,9 +222,8 @@ pub(super) async fn end(
         open = open.filter(sessions::org_id.eq(org.uuid()));
     }
     let ended: Vec<Row> = open.get_results(tx.conn()).await?;
-    for row in &ended {
-        revoke_family(tx.conn(), Id::from_uuid(row.session_id)).await?;
-    }
+    let families: Vec<Uuid> = ended.iter().map(|row| row.session_id).collect();
+    revoke_families(tx.conn(), &families).await?;
     Ok(ended.into_iter().map(Session::from).collect())
 }
 

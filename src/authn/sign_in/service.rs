@@ -28,6 +28,8 @@ const ACR_SINGLE: &str = "urn:identityd:acr:single-factor";
 struct Entrant {
     person: Identity,
     org: Option<OrgId>,
+    /// The hash that the password was right for.
+    verified: PasswordHash,
     /// The password under today's parameters, where the stored hash is under older ones.
     rehashed: Option<PasswordHash>,
 }
@@ -47,6 +49,7 @@ pub(super) async fn login(
     let idle = TimeDelta::hours(config.session_idle_hours.into());
     let refresh_token = Token::mint(TokenKind::Refresh, ctx.entropy());
     let session = work.write(ctx, permit, async |tx| {
+        still_right(tx, &entrant).await?;
         let new = NewSession {
             identity: entrant.person.id,
             org: entrant.org,
@@ -79,6 +82,7 @@ pub(in crate::authn) async fn login_with_cookie(
     let lifetime = TimeDelta::hours(work.config().authentication.session_idle_hours.into());
     let cookie = Token::mint(TokenKind::Cookie, ctx.entropy());
     let session = work.write(ctx, permit, async |tx| {
+        still_right(tx, &entrant).await?;
         let new = NewSession {
             identity: entrant.person.id,
             org: entrant.org,
@@ -93,6 +97,14 @@ pub(in crate::authn) async fn login_with_cookie(
     work.metrics().auth_attempt("password", "success");
     work.metrics().session_created();
     Ok(cookie)
+}
+
+/// Whoever changes the password ends all sessions: none may begin afterwards with the old one.
+async fn still_right(tx: &mut crate::work::Tx<'_>, entrant: &Entrant) -> Result<(), SignInError> {
+    if passwords::holds(tx, entrant.person.id, &entrant.verified).await? {
+        return Ok(());
+    }
+    Err(SignInError::Refused)
 }
 
 /// What every sign-in does besides: forgets failures, renews an old hash, tells the org.
@@ -135,22 +147,22 @@ async fn enter(work: &Work, hasher: &Hasher, ctx: &Ctx, attempt: &Attempt) -> Re
     let (person, hash) = known.await?.unzip();
     let password = normalize(attempt.password.expose());
     let usable = password.is_some();
-    let verdict = hasher.verify(password.clone().unwrap_or_default(), hash.flatten()).await?;
-    let refusal = match (person, verdict) {
-        (Some(person), Verdict::Right | Verdict::RightButOld) if usable => {
-            match destination(work, &person, attempt.org) {
-                Ok(org) => {
-                    let old = password.filter(|_| verdict == Verdict::RightButOld);
-                    let rehashed = match old {
-                        Some(password) => Some(hasher.hash(password, ctx.entropy()).await?),
-                        None => None,
-                    };
-                    return Ok(Entrant { person, org, rehashed });
-                }
-                Err(Dead::Choose) => return Err(SignInError::OrgSelectionRequired),
-                Err(Dead::End(code)) => refusal(work, Some(&person), code, &typed),
+    let hash = hash.flatten();
+    let verdict = hasher.verify(password.clone().unwrap_or_default(), hash.clone()).await?;
+    let verified = hash.filter(|_| usable && verdict != Verdict::Wrong);
+    let refusal = match (person, verified) {
+        (Some(person), Some(verified)) => match destination(work, &person, attempt.org) {
+            Ok(org) => {
+                let old = password.filter(|_| verdict == Verdict::RightButOld);
+                let rehashed = match old {
+                    Some(password) => Some(hasher.hash(password, ctx.entropy()).await?),
+                    None => None,
+                };
+                return Ok(Entrant { person, org, verified, rehashed });
             }
-        }
+            Err(Dead::Choose) => return Err(SignInError::OrgSelectionRequired),
+            Err(Dead::End(code)) => refusal(work, Some(&person), code, &typed),
+        },
         (person, _) => {
             throttle::failed(work, ctx, &subjects).await?;
             refusal(work, person.as_ref(), "INVALID_CREDENTIALS", &typed)

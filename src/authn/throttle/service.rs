@@ -77,7 +77,8 @@ pub(super) async fn unlock_user(
 ) -> Result<(), identity::UserError> {
     let permit = work.permit(ctx, Action::UsersUnlock, Target::User(org, user)).await?;
     work.write(ctx, permit, async |tx| {
-        let email = identity::email_of(tx, user).await?.ok_or(identity::UserError::NotFound)?;
+        // Of an address that nobody has accepted this org knows nothing, and has nothing to say about it.
+        let email = identity::email_of_member(tx, user).await?.ok_or(identity::UserError::NotFound)?;
         let unlocked = clear(tx, &email).await?;
         let event = tx.event(user).detail(json!({ "unlocked": unlocked }));
         Ok(Audited::new((), event))

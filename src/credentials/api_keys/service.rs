@@ -18,6 +18,9 @@ use crate::{
 use chrono::TimeDelta;
 use serde_json::json;
 
+/// How often in a row a key is rotated while those before it still work.
+const SUCCESSORS_MAX: usize = 100;
+
 /// Makes a key for a member or a machine. Its scopes must not reach further than the issuer does.
 ///
 /// The key issued under a bootstrap token activates its holder, and ends the token.
@@ -65,7 +68,8 @@ pub async fn rotate_key(
         Err(_) => Grants::Nothing,
     };
     let permit = work.permit_granting(ctx, Action::KeysRotate, Target::Key(org, key), grants).await?;
-    let holder = known?.holder;
+    let known = known?;
+    let holder = known.holder;
     issuable(work, holder)?;
     let secret = Token::mint(kind_of(holder), ctx.entropy());
     let issued = work.write(ctx, permit, async |tx| {
@@ -74,12 +78,11 @@ pub async fn rotate_key(
         if !matches!(status, "active" | "rotating") {
             return Err(KeyError::WrongStatus(status));
         }
-        // Of a key that is rotating the end was cut: its successor has the lifetime that it had.
-        let lived = match old.status {
-            KeyStatus::Rotating => store::find_successor(tx, old.id).await?,
-            _ => None,
-        };
-        let lifetime = lived.as_ref().unwrap_or(&old).lifetime();
+        // The permit was for these scopes.
+        if old.scopes != known.scopes {
+            return Err(WorkError::Superseded.into());
+        }
+        let lifetime = lifetime(tx, &old).await?;
         let new = NewKey {
             display_name: old.display_name.clone(),
             scopes: old.scopes,
@@ -103,6 +106,21 @@ pub async fn rotate_key(
     let issued = issued.await?;
     work.metrics().key_issued();
     Ok(issued)
+}
+
+/// Of a key that is rotating the end was cut: its successor, or whoever came after that, has the lifetime that it had.
+async fn lifetime(tx: &mut Tx<'_>, key: &ApiKey) -> Result<Option<TimeDelta>, KeyError> {
+    let mut last = key.clone();
+    for _ in 0..SUCCESSORS_MAX {
+        match last.status {
+            KeyStatus::Rotating => match store::find_successor(tx, last.id).await? {
+                Some(next) => last = next,
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    Ok(last.lifetime())
 }
 
 /// Keys of an org.

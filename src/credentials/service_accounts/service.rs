@@ -69,9 +69,16 @@ pub async fn update_service_account(
     if patch.status == Some(ServiceAccountStatus::Deleted) {
         return Err(ServiceAccountError::StatusInvalid);
     }
-    let held = work.state().service_account(account).map(|fact| fact.roles).unwrap_or_default();
+    let known = work.state().service_account(account);
+    let (status, held) = known.map(|fact| (fact.status, fact.roles)).unzip();
+    let held = held.unwrap_or_default();
     let wanted = patch.roles.as_ref().unwrap_or(&held);
-    let moved = |role: &Role| wanted.contains(role) != held.contains(role);
+    // Whoever sets it to work again gives it its roles anew.
+    let revived = patch.status == Some(ServiceAccountStatus::Active) && status != patch.status;
+    let moved = |role: &Role| match revived {
+        true => wanted.contains(role) || held.contains(role),
+        false => wanted.contains(role) != held.contains(role),
+    };
     let grants = Grants::Roles(Role::ALL.iter().copied().filter(moved).collect());
     let target = Target::ServiceAccount(org, account);
     let permit = work.permit_granting(ctx, Action::ServiceAccountsManage, target, grants).await?;
@@ -82,7 +89,8 @@ pub async fn update_service_account(
         if !if_match.matches(account.version) {
             return Err(ServiceAccountError::VersionMismatch);
         }
-        if patch.roles.is_some() && account.roles != held {
+        let moved = patch.status.is_some() && Some(account.status) != status;
+        if (patch.roles.is_some() || patch.status.is_some()) && account.roles != held || moved {
             return Err(ServiceAccountError::RolesChanged);
         }
         let detail = json!({ "changed": patch.changed(), "status": patch.status, "roles": patch.roles });

@@ -166,7 +166,7 @@ fn refused(access: &Access, refusal: KeyRefusal, stale: bool) -> Checked {
 
 /// What a trusted caller says of its client. Others' word is not taken, and their own address is not the client's.
 fn client(request: &HttpRequest, access: &Access, body: &Check) -> Source {
-    let caller = source::of(request, &access.trusted_proxies).address;
+    let caller = source::of(request, &access.proxies).address;
     let trusted = &access.work.config().validate.trusted_callers;
     if !caller.is_some_and(|caller| trusted.iter().any(|network| network.contains(&caller))) {
         return Source::default();

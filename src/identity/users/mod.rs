@@ -14,4 +14,4 @@ pub(super) use service::mfa_due_at;
 pub use service::{
     add_member, delete_user, get_user, list_users, restore_user, set_roles, suspend_user, update_user,
 };
-pub use store::{activate, due, email_of, insert_member, is_due, purge, purge_org};
+pub use store::{activate, due, email_of_member, insert_member, is_due, purge, purge_org};

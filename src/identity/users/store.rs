@@ -86,14 +86,22 @@ pub async fn insert_member(tx: &mut Tx<'_>, new: &NewMember) -> Result<Option<Us
 /// Binds a member's roles, and says all that authorization wants to know of him.
 async fn replace_roles(tx: &mut Tx<'_>, user: &User) -> Result<(), WorkError> {
     let (id, org) = (user.id.uuid(), user.org.uuid());
-    let held =
-        role_bindings::table.filter(role_bindings::org_id.eq(org)).filter(role_bindings::user_id.eq(id));
-    diesel::delete(held).execute(tx.conn()).await?;
+    let names: Vec<&str> = user.roles.iter().map(|role| role.as_str()).collect();
+    // Only what changes: whoever counts owners must find the rows of those who stay.
+    let taken = role_bindings::table
+        .filter(role_bindings::org_id.eq(org))
+        .filter(role_bindings::user_id.eq(id))
+        .filter(role_bindings::role.ne_all(names));
+    diesel::delete(taken).execute(tx.conn()).await?;
     let row = |role: &Role| {
         (role_bindings::user_id.eq(id), role_bindings::org_id.eq(org), role_bindings::role.eq(role.as_str()))
     };
     let rows: Vec<_> = user.roles.iter().map(row).collect();
-    diesel::insert_into(role_bindings::table).values(rows).execute(tx.conn()).await?;
+    diesel::insert_into(role_bindings::table)
+        .values(rows)
+        .on_conflict_do_nothing()
+        .execute(tx.conn())
+        .await?;
     tx.fact(fact(user));
     Ok(())
 }
@@ -137,7 +145,7 @@ pub(in crate::identity) async fn lock_user(tx: &mut Tx<'_>, user: UserId) -> Res
         .find(user.uuid())
         .filter(memberships::org_id.eq(org.uuid()))
         .select(MemberRow::as_select())
-        .for_update()
+        .for_no_key_update()
         .first(tx.conn())
         .await
         .optional()?;
@@ -146,9 +154,10 @@ pub(in crate::identity) async fn lock_user(tx: &mut Tx<'_>, user: UserId) -> Res
     Ok(Some(row.user(roles)?))
 }
 
-/// The address of a member of the org that the transaction is in.
-pub async fn email_of(tx: &mut Tx<'_>, user: UserId) -> Result<Option<EmailAddress>, WorkError> {
-    Ok(lock_user(tx, user).await?.and_then(|user| EmailAddress::parse(&user.email)))
+/// The address of a person who came to the org that the transaction is in, and was not removed from it.
+pub async fn email_of_member(tx: &mut Tx<'_>, user: UserId) -> Result<Option<EmailAddress>, WorkError> {
+    let came = |user: &User| user.accepted_at.is_some() && user.status != UserStatus::Deleted;
+    Ok(lock_user(tx, user).await?.filter(came).and_then(|user| EmailAddress::parse(&user.email)))
 }
 
 /// A member of the org that the transaction is in.

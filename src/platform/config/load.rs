@@ -181,7 +181,7 @@ fn explain(error: &figment::Error) -> ConfigError {
             "a value is needed".to_owned()
         }
         // The text of other kinds repeats the value, which may be a secret.
-        kind if SECRETS.contains(&path.join(".").as_str()) => {
+        kind if concerns_secret(&path.join(".")) => {
             let kind = matches!(kind, Kind::InvalidType(..)).then_some("a string").unwrap_or("another value");
             format!("expected {kind}")
         }
@@ -192,6 +192,14 @@ fn explain(error: &figment::Error) -> ConfigError {
         None => "nowhere set".to_owned(),
     };
     ConfigError { key: path.join("."), message, origin }
+}
+
+/// Is it a secret, what holds one, or what stands where one should?
+fn concerns_secret(path: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    path.is_empty() || SECRETS.iter().any(|secret| within(path, secret) || within(secret, path))
 }
 
 fn unknown(key: &str) -> String {
