@@ -431,10 +431,11 @@ async fn a_running_sequencer_is_woken_and_leaves_nothing_behind_when_it_stops() 
     while app.rows("SELECT size FROM audit_head").await != json!([{ "size": before + 1 }]) {
         assert!(began.elapsed() < Duration::from_secs(10), "nobody woke the sequencer");
     }
-    // A flood: sixty are written one by one, the others counted, and told at the latest when it stops.
+    // A flood: sixty are written one by one, the others counted, and told as one.
     for _ in 0..100 {
         refuse(&app, Actor::Anonymous, PLATFORM, "FLOOD").await;
     }
+    app.work().tell_counted().await.unwrap();
     tasks.stop(Duration::from_secs(10)).await;
     assert_eq!(waiting(&app).await, 0);
     let log = verify(&app).await;

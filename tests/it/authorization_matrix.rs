@@ -188,7 +188,7 @@ async fn an_owner_is_removed_or_changed_by_an_owner_only() {
     }
     assert_eq!(app.post("alice", &format!("{path}/suspend"), Value::Null).await["status"], 200);
     let restored = app.post("admin", &format!("{path}/restore"), Value::Null).await;
-    assert_eq!(code(&restored), (403, "OWNER_PROTECTED"), "an owner's suspension is an owner's to lift");
+    assert_eq!(code(&restored), (403, "ROLE_EXCEEDS_OWN"), "an owner's suspension is an owner's to lift");
     assert_eq!(app.post("alice", &format!("{path}/restore"), Value::Null).await["status"], 200);
     assert_eq!(set_roles(&app, "alice", owner, &["admin"]).await["status"], 200);
 }
