@@ -10,9 +10,12 @@ use utoipa::{
 /// One line with something on it.
 const LINE: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
-fn line(description: &str, chars_max: usize) -> RefOr<Schema> {
+/// The same, or nothing at all.
+const LINE_OR_EMPTY: &str = r"^([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*)?$";
+
+fn line(description: &str, pattern: &str, chars_max: usize) -> RefOr<Schema> {
     let line = ObjectBuilder::new().schema_type(Type::String).description(Some(description));
-    line.pattern(Some(LINE)).max_length(Some(chars_max)).into()
+    line.pattern(Some(pattern)).max_length(Some(chars_max)).into()
 }
 
 fn one_of(description: &str, words: impl IntoIterator<Item = String>) -> RefOr<Schema> {
@@ -41,9 +44,11 @@ macro_rules! schemas {
 
 schemas! {
     /// [`crate::kernel::Name`].
-    Name = line("One line of 1 to 200 characters", 200);
+    Name = line("One line of 1 to 200 characters", LINE, 200);
+    /// A key's name, which may be left empty.
+    KeyName = line("One line of at most 200 characters; empty for none", LINE_OR_EMPTY, 200);
     /// [`crate::kernel::Reason`].
-    Reason = line("One line of 1 to 500 characters, for the audit log", 500);
+    Reason = line("One line of 1 to 500 characters, for the audit log", LINE, 500);
     /// [`Role`].
     RoleName = one_of("A role", Role::ALL.iter().map(|role| role.as_str().to_owned()));
     /// [`crate::authorization::ScopeSet`], which is made of these.

@@ -133,7 +133,7 @@ pub struct KeyFilter {
 
 /// A name may be left empty.
 pub(in crate::credentials) fn parse_name(text: &str) -> Result<String, KeyError> {
-    match text.trim() {
+    match text {
         "" => Ok(String::new()),
         name => Ok(Name::parse(name).ok_or(KeyError::NameInvalid)?.as_str().to_owned()),
     }

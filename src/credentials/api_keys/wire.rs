@@ -110,7 +110,7 @@ pub(in crate::credentials) fn example() -> Value {
 #[serde(rename_all = "camelCase")]
 pub(super) struct IssueKey {
     #[serde(rename = "display_name", alias = "displayName")]
-    #[schema(value_type = Option<schema::Name>)]
+    #[schema(value_type = Option<schema::KeyName>)]
     display_name: Option<String>,
     /// `inference:invoke` and `models:read` when left out; `admin`: all that the holder may do.
     #[schema(value_type = Option<Vec<schema::ScopeName>>)]
@@ -224,7 +224,7 @@ pub(super) struct KeyQuery {
 #[serde(rename_all = "camelCase")]
 pub(in crate::credentials) struct UpdateKey {
     #[serde(rename = "display_name", alias = "displayName")]
-    #[schema(value_type = Option<schema::Name>)]
+    #[schema(value_type = Option<schema::KeyName>)]
     display_name: Option<String>,
     #[schema(value_type = Option<Vec<schema::ScopeName>>)]
     scopes: Option<Vec<String>>,

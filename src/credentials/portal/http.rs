@@ -129,7 +129,7 @@ async fn list_my_keys(
 
 #[derive(Deserialize, ToSchema)]
 struct IssueMyKey {
-    #[schema(value_type = Option<schema::Name>)]
+    #[schema(value_type = Option<schema::KeyName>)]
     display_name: Option<String>,
     #[schema(value_type = Option<Vec<schema::ScopeName>>)]
     scopes: Option<Vec<String>>,
