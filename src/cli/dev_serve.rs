@@ -4,18 +4,23 @@ use super::{
     dev::{Administrator, Ready, Stage},
     note,
     process::up,
+    seed::Seed,
     seeding::{self, Planted},
 };
 use crate::{
     app::{Adapters, App, Listeners},
     credentials::operators::{Purpose, issue_operator_token},
     kernel::{Actor, Secret, Workload},
+    platform::telemetry::chain,
 };
 use std::{
     net::TcpListener,
     path::Path,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
+
+const ASK_EVERY: Duration = Duration::from_millis(200);
 
 pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let Stage { mut config, seed, listeners, place, ready_file } = stage;
@@ -23,7 +28,7 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let config = Arc::new(config);
     let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
     let new = app.work.state().has_no_org();
-    let planted = if new { seeding::plant(&app, seed).await? } else { Planted::default() };
+    let planted = if new { plant(&app, seed).await? } else { Planted::default() };
     app.hasher.rest(); // planting hashed passwords one after the other; now it is a desk that waits
     let empty = app.work.state().has_no_org();
     if empty {
@@ -42,6 +47,23 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     })
     .await?;
     Ok(Exit::Ok)
+}
+
+/// Fills the database. On a busy machine that takes longer than the authorization state stays fresh, and nothing follows
+/// the log yet: it is asked meanwhile.
+async fn plant(app: &App, seed: Seed) -> anyhow::Result<Planted> {
+    let follow = async {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            if let Err(error) = app.work.catch_up().await {
+                tracing::warn!(error = chain(&error), "the authorization state could not be read");
+            }
+        }
+    };
+    tokio::select! {
+        planted = seeding::plant(app, seed) => planted,
+        () = follow => unreachable!("it has no end"),
+    }
 }
 
 /// Whoever comes without a credential bootstraps, until the first key is issued.
