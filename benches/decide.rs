@@ -36,7 +36,8 @@ async fn main() -> anyhow::Result<()> {
         Flag::new("keys.file", keys.as_str()),
     ];
     let loaded = config::load(None, &flags).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
-    let app = App::start(Adapters::of_command(loaded.config)?).await?;
+    let database = app::database_of(&loaded.config)?;
+    let app = App::start(Adapters::of_command(loaded.config, database).await?).await?;
     let tasks = Tasks::default();
     app::spawn(&app, &tasks, false); // the tail: changes are decided on fresh facts only
     let fresh = app.work.confirm(Duration::ZERO).await;

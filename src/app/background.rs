@@ -37,6 +37,10 @@ pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
     let (state, database, health) = (app.work.state_handle(), app.database.clone(), app.health.clone());
     let stale_max = app.config.authorization.stale_max();
     tasks.spawn("tail", move |stop| authorization::follow(state, database, health, stale_max, stop));
+    if let Some(vault) = app.work.keys().vault().cloned() {
+        let health = app.health.clone();
+        tasks.spawn("vault", move |stop| vault.watch(health, stop));
+    }
     let usage = app.clone();
     tasks.spawn("usage", move |stop| flush_usage(usage, stop));
     let teller = Arc::clone(&app.work);

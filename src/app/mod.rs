@@ -25,6 +25,7 @@ use crate::{
         mail::{MailError, Mailer},
         metrics::Metrics,
         secret::Secret,
+        vault::{Vault, VaultError},
     },
     work::{Parts, Work, WorkError},
 };
@@ -70,6 +71,8 @@ pub enum StartError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
     Mail(#[from] MailError),
     #[error(transparent)]
     Hasher(#[from] HasherError),
@@ -77,24 +80,41 @@ pub enum StartError {
     Work(#[from] WorkError),
 }
 
+/// The database that the configuration names.
+pub fn database_of(config: &Config) -> Result<Database, StartError> {
+    let url = config.database.url.as_ref().ok_or(StartError::Missing("database.url"))?;
+    Ok(Database::parse(url.expose(), config.database.ca_file.as_deref())?)
+}
+
 impl Adapters {
-    /// What the configuration names. Nothing is embedded in its place: what is missing is an error.
-    pub fn of(config: Arc<Config>) -> Result<Self, StartError> {
-        let entropy = Entropy::from_os();
-        let url = config.database.url.as_ref().ok_or(StartError::Missing("database.url"))?;
-        let database = Database::parse(url.expose(), config.database.ca_file.as_deref())?;
-        let file = config.keys.file.as_deref().ok_or(StartError::Missing("keys.file"))?;
-        let keys = Arc::new(Keys::open_or_create(file, &entropy)?);
+    /// What the configuration names; the keys may be in the database. Nothing is embedded in place of what is missing:
+    /// that is an error.
+    pub async fn of(config: Arc<Config>, database: Database) -> Result<Self, StartError> {
+        let (clock, entropy) = (Clock::system(), Entropy::from_os());
         let mail = config.mail.url.as_ref().ok_or(StartError::Missing("mail.url"))?;
         let mailer = Mailer::open(mail.expose(), &config.mail.from)?;
-        Ok(Self { config, database, keys, mailer, clock: Clock::system(), entropy })
+        let keys = Arc::new(keys_of(&config, &database, &clock, &entropy).await?);
+        Ok(Self { config, database, keys, mailer, clock, entropy })
     }
 
     /// The same for a command that sends no mail itself.
-    pub fn of_command(mut config: Config) -> Result<Self, StartError> {
+    pub async fn of_command(mut config: Config, database: Database) -> Result<Self, StartError> {
         config.mail.url.get_or_insert_with(|| Secret::new("smtp://127.0.0.1:25".to_owned()));
-        Self::of(Arc::new(config))
+        Self::of(Arc::new(config), database).await
     }
+}
+
+async fn keys_of(
+    config: &Config,
+    database: &Database,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<Keys, StartError> {
+    if config.vault.address.is_some() {
+        return Ok(Keys::unwrapped(Vault::new(&config.vault, clock.clone())?, database).await?);
+    }
+    let file = config.keys.file.as_deref().ok_or(StartError::Missing("keys.file"))?;
+    Ok(Keys::open_or_create(file, entropy)?)
 }
 
 impl App {

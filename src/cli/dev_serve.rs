@@ -8,7 +8,7 @@ use super::{
     seeding::{self, Planted},
 };
 use crate::{
-    app::{Adapters, App, Listeners},
+    app::{self, Adapters, App, Listeners},
     credentials::operators::{Purpose, issue_operator_token},
     kernel::{Actor, Secret, Workload},
     platform::telemetry::chain,
@@ -26,7 +26,8 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let Stage { mut config, seed, listeners, place, ready_file } = stage;
     config.http.drain_seconds = 0; // nobody routes to it
     let config = Arc::new(config);
-    let app = App::start(Adapters::of(Arc::clone(&config))?).await?;
+    let database = app::database_of(&config)?;
+    let app = App::start(Adapters::of(Arc::clone(&config), database).await?).await?;
     let new = app.work.state().has_no_org();
     let planted = if new { plant(&app, seed).await? } else { Planted::default() };
     app.hasher.rest(); // planting hashed passwords one after the other; now it is a desk that waits

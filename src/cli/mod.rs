@@ -8,6 +8,7 @@ mod difference;
 mod exit;
 mod export;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod openapi;
 mod policy;
@@ -22,11 +23,10 @@ mod user;
 pub use exit::Exit;
 
 use crate::{
-    app::{Adapters, App, StartError},
+    app::{Adapters, App, database_of},
     kernel::{Actor, Ctx, Token, TokenKind, Workload},
     platform::{
         config::{self as configuration, Config, ConfigError, Flag, Loaded, surroundings},
-        db::Database,
         entropy::Entropy,
     },
 };
@@ -75,6 +75,9 @@ enum Command {
     /// Bring the database to the schema of this release, or compare it
     #[command(subcommand)]
     Migrate(migrate::Command),
+    /// Make the keys that Vault wraps, or wrap them anew
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Show and check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -122,6 +125,7 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Command::Dev(options) => dev::run(&global, options),
         Command::Bootstrap(options) => bootstrap::run(&global, options),
         Command::Migrate(command) => migrate::run(&global, command),
+        Command::Keys(command) => keys::run(&global, command),
         Command::Config(command) => config::run(&global, command),
         Command::Openapi => openapi::run(),
         Command::Policy(command) => policy::run(command),
@@ -197,9 +201,9 @@ fn operator(
     let config = global.complete(false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async {
-        let adapters = Adapters::of_command(config)?;
-        process::check(&adapters.database).await?;
-        let app = App::start(adapters).await?;
+        let database = database_of(&config)?;
+        process::check(&database).await?;
+        let app = App::start(Adapters::of_command(config, database).await?).await?;
         let ctx = app.work.ctx(Actor::Workload(Workload::OperatorCli));
         body(&app, &ctx).await
     }))
@@ -207,8 +211,7 @@ fn operator(
 
 /// For a mode that runs once: looks whether it could work at all, and says what it found.
 fn once(config: Config, found: &str) -> anyhow::Result<Exit> {
-    let url = config.database.url.as_ref().ok_or(StartError::Missing("database.url"))?;
-    let database = Database::parse(url.expose(), config.database.ca_file.as_deref())?;
+    let database = database_of(&config)?;
     briefly(process::check(&database))??;
     print(found)?;
     Ok(Exit::Ok)

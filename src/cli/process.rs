@@ -34,8 +34,9 @@ pub(super) fn run(config: Config, mode: Mode) -> anyhow::Result<()> {
     let _telemetry = telemetry::start(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(async {
-        let adapters = Adapters::of(Arc::new(config))?;
-        check(&adapters.database).await?;
+        let database = app::database_of(&config)?;
+        check(&database).await?;
+        let adapters = Adapters::of(Arc::new(config), database).await?;
         let listeners = Listeners::bind(&adapters.config, mode.public)?;
         let app = App::start(adapters).await?;
         tracing::info!(mode = mode.name, version = env!("CARGO_PKG_VERSION"), "started");

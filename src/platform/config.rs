@@ -2,7 +2,7 @@
 mod check;
 mod load;
 
-pub use check::{check, missing};
+pub use check::{check, is_vault_name, missing};
 pub use load::{ConfigError, Flag, Loaded, load, load_over, reference};
 
 use super::secret::Secret;
@@ -64,7 +64,6 @@ pub struct Config {
     pub redis: Redis,
     #[serde(default)]
     pub kafka: Kafka,
-    #[serde(default)]
     pub vault: Vault,
     #[serde(default)]
     pub keys: Keys,
@@ -162,11 +161,21 @@ pub struct Kafka {
     pub brokers: Vec<String>,
 }
 
-/// Reserved.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// Vault, or OpenBao, which has wrapped the keys.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vault {
-    pub address: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Url>,
+    pub namespace: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    pub role_id: Option<String>,
+    pub secret_id: Option<Secret<String>>,
+    pub secret_id_file: Option<PathBuf>,
+    pub auth_mount: String,
+    pub transit_mount: String,
+    pub key: String,
+    pub timeout_seconds: u64,
 }
 
 /// Where the keys are.

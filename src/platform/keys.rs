@@ -1,51 +1,29 @@
 //! Keys: the pepper of tokens and passwords, the signing key of access tokens, the audit and the data key.
 //!
-//! One enum, one variant so far: a key ring in a local file, which production refuses.
-use super::{entropy::Entropy, secret::Secret};
-use aws_lc_rs::{
-    aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    constant_time::verify_slices_are_equal,
-    digest, hmac,
-    signature::{Ed25519KeyPair, KeyPair as _},
-};
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use jsonwebtoken::{DecodingKey, EncodingKey};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
+//! **Invariant:** whatever is done with a key is done in memory. Where keys come from matters at the start, and to
+//! `vouched`, which asks nobody either.
+mod file;
+mod ring;
+mod wrapped;
 
-const KEY_LEN: usize = 32;
-const MAC_LEN: usize = 32;
-const OWNER_ONLY: u32 = 0o600;
-const OTHERS: u32 = 0o077;
+pub use ring::{KeyRing, SigningKey, sha256};
+pub use wrapped::{WrappedKey, import, list, make, rewrap};
+
+pub(in crate::platform) use ring::KEY_LEN;
+
+use super::{
+    db::Database,
+    entropy::Entropy,
+    vault::{Vault, VaultError},
+};
+use std::{io, ops::Deref, path::Path};
 
 /// The keys of this process.
-pub struct Keys {
-    peppers: BTreeMap<i16, Vec<u8>>,
-    pepper_version: i16,
-    audit: BTreeMap<i16, hmac::Key>,
-    data: BTreeMap<i16, LessSafeKey>,
-    signing: BTreeMap<i16, SigningKey>,
-}
-
-/// Signs access tokens, and is published.
-pub struct SigningKey {
-    /// Names the key in token headers and in the JWKS: the RFC 7638 thumbprint.
-    pub kid: String,
-    /// For signing.
-    pub encoding: EncodingKey,
-    /// For checking.
-    pub decoding: DecodingKey,
-    /// The public key, base64url, as the `x` of its JWK (RFC 8037).
-    pub x: String,
+pub enum Keys {
+    /// From a file, which production refuses.
+    Local(KeyRing),
+    /// From the database, where they are wrapped by Vault Transit.
+    Vault { ring: KeyRing, vault: Vault },
 }
 
 /// Why a key can't be had or used.
@@ -61,217 +39,84 @@ pub enum KeysError {
     Key(&'static str),
     #[error("a sealed value cannot be opened")]
     Sealed,
-}
-
-/// The ring as it is written: versions of 32-byte keys in base64.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ring {
-    pepper: BTreeMap<i16, String>,
-    audit: BTreeMap<i16, String>,
-    data: BTreeMap<i16, String>,
-    signing: BTreeMap<i16, String>,
-}
-
-impl Ring {
-    fn fresh(entropy: &Entropy) -> Self {
-        let key = || BTreeMap::from([(1, STANDARD.encode(entropy.bytes::<KEY_LEN>()))]);
-        Self { pepper: key(), audit: key(), data: key(), signing: key() }
-    }
+    #[error("the database with the wrapped keys cannot be reached")]
+    Unreachable(#[from] diesel::ConnectionError),
+    #[error("the wrapped keys cannot be read or written")]
+    Rows(#[from] diesel::result::Error),
+    #[error("the database has no wrapped {0} key: run `identityd keys init`")]
+    NotMade(&'static str),
+    #[error("there are wrapped keys already; whoever replaced them would lose what they protect")]
+    Made,
+    #[error("Vault cannot wrap a key")]
+    Wrap(#[source] VaultError),
+    #[error("Vault cannot unwrap the {kind} key, version {version}")]
+    Unwrap {
+        kind: String,
+        version: i16,
+        #[source]
+        source: VaultError,
+    },
+    /// Of a process that was let in once, and may not be any more.
+    #[error("Vault does not vouch for this process at the moment")]
+    Unvouched,
 }
 
 impl Keys {
     /// Reads the key ring.
     pub fn open(path: &Path) -> Result<Self, KeysError> {
-        let name = || path.display().to_string();
-        let failed = |error| KeysError::File(name(), error);
-        if fs::metadata(path).map_err(failed)?.permissions().mode() & OTHERS != 0 {
-            return Err(KeysError::Exposed(name()));
-        }
-        let text = Secret::new(fs::read_to_string(path).map_err(failed)?);
-        Self::from_ring(&serde_json::from_str(text.expose())?)
+        Ok(Self::Local(KeyRing::of(file::read(path)?)?))
     }
 
     /// Reads the key ring, and makes it first where there is none. Two processes may do so at once.
     pub fn open_or_create(path: &Path, entropy: &Entropy) -> Result<Self, KeysError> {
-        if !path.exists() {
-            create(path, &serde_json::to_vec_pretty(&Ring::fresh(entropy))?)
-                .map_err(|error| KeysError::File(path.display().to_string(), error))?;
-        }
-        Self::open(path)
+        Ok(Self::Local(KeyRing::of(file::read_or_create(path, entropy)?)?))
     }
 
     /// The same keys each time, for tests.
     pub fn from_seed(seed: [u8; 32]) -> Result<Self, KeysError> {
-        Self::from_ring(&Ring::fresh(&Entropy::from_seed(seed)))
+        Ok(Self::Local(file::ring_of(&Entropy::from_seed(seed))?))
     }
 
-    fn from_ring(ring: &Ring) -> Result<Self, KeysError> {
-        let decoded = |keys: &BTreeMap<i16, String>| {
-            keys.iter()
-                .map(|(version, text)| {
-                    let bytes = STANDARD.decode(text).map_err(|_| KeysError::Key("not base64"))?;
-                    if bytes.len() == KEY_LEN {
-                        Ok((*version, bytes))
-                    } else {
-                        Err(KeysError::Key("not 32 bytes"))
-                    }
-                })
-                .collect::<Result<BTreeMap<i16, Vec<u8>>, KeysError>>()
-        };
-        let (peppers, audit) = (decoded(&ring.pepper)?, decoded(&ring.audit)?);
-        let data = decoded(&ring.data)?.into_iter().map(|(version, key)| {
-            let key = UnboundKey::new(&aead::AES_256_GCM, &key).map_err(|_| KeysError::Key("data"))?;
-            Ok((version, LessSafeKey::new(key)))
-        });
-        let signing = decoded(&ring.signing)?
-            .into_iter()
-            .map(|(version, seed)| Ok((version, SigningKey::from_seed(&seed)?)))
-            .collect::<Result<BTreeMap<_, _>, KeysError>>()?;
-        let pepper_version = *peppers.keys().next_back().ok_or(KeysError::Key("no pepper"))?;
-        if signing.is_empty() || audit.is_empty() || ring.data.is_empty() {
-            return Err(KeysError::Key("a kind is missing"));
+    /// Takes the wrapped keys of the database and has Vault unwrap them.
+    pub async fn unwrapped(vault: Vault, database: &Database) -> Result<Self, KeysError> {
+        let mut conn = database.connect().await?;
+        let ring = KeyRing::of(wrapped::unwrap_all(&vault, &mut conn).await?)?;
+        Ok(Self::Vault { ring, vault })
+    }
+
+    /// Who is asked whether this process may still make credentials that outlive it.
+    pub fn vault(&self) -> Option<&Vault> {
+        match self {
+            Self::Local(_) => None,
+            Self::Vault { vault, .. } => Some(vault),
         }
-        Ok(Self {
-            pepper_version,
-            peppers,
-            audit: audit
-                .into_iter()
-                .map(|(version, key)| (version, hmac::Key::new(hmac::HMAC_SHA256, &key)))
-                .collect(),
-            data: data.collect::<Result<_, KeysError>>()?,
-            signing,
-        })
     }
 
-    /// The version under which new hashes are made.
-    pub fn pepper_version(&self) -> i16 {
-        self.pepper_version
-    }
-
-    /// A pepper still in use.
-    pub fn pepper(&self, version: i16) -> Option<&[u8]> {
-        self.peppers.get(&version).map(Vec::as_slice)
-    }
-
-    /// What is stored in a token's place: HMAC-SHA-256 under the current pepper.
-    pub fn fingerprint(&self, token: &str) -> ([u8; MAC_LEN], i16) {
-        let version = self.pepper_version;
-        (self.hmac_of(token, version).unwrap_or_default(), version)
-    }
-
-    /// Is this the token that was stored so? In constant time.
-    pub fn matches(&self, token: &str, stored: &[u8], version: i16) -> bool {
-        self.hmac_of(token, version).is_some_and(|hmac| verify_slices_are_equal(&hmac, stored).is_ok())
-    }
-
-    fn hmac_of(&self, token: &str, version: i16) -> Option<[u8; MAC_LEN]> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.pepper(version)?);
-        hmac::sign(&key, token.as_bytes()).as_ref().try_into().ok()
-    }
-
-    /// Authenticates an outbox row: two bytes of key version, then HMAC-SHA-256.
-    pub fn mac(&self, parts: &[&[u8]]) -> Vec<u8> {
-        let Some((version, key)) = self.audit.iter().next_back() else { return vec![] };
-        [&version.to_be_bytes()[..], mac_of(key, parts).as_ref()].concat()
-    }
-
-    /// Was this row authenticated by one of us?
-    pub fn mac_matches(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
-        let Some((version, mac)) = mac.split_first_chunk() else { return false };
-        let key = self.audit.get(&i16::from_be_bytes(*version));
-        key.is_some_and(|key| verify_slices_are_equal(mac_of(key, parts).as_ref(), mac).is_ok())
-    }
-
-    /// Encrypts (AES-256-GCM) what may only be read back by us, bound to where it is kept.
-    pub fn seal(&self, entropy: &Entropy, place: &[u8], plain: &[u8]) -> Result<Vec<u8>, KeysError> {
-        let (version, key) = self.data.iter().next_back().ok_or(KeysError::Key("no data key"))?;
-        let nonce: [u8; NONCE_LEN] = entropy.bytes();
-        let mut sealed = plain.to_vec();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed)
-            .map_err(|_| KeysError::Sealed)?;
-        Ok([&version.to_be_bytes()[..], &nonce, &sealed].concat())
-    }
-
-    /// The reverse of `seal`.
-    pub fn open_sealed(&self, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, KeysError> {
-        let (version, rest) = sealed.split_first_chunk().ok_or(KeysError::Sealed)?;
-        let (nonce, body) = rest.split_first_chunk().ok_or(KeysError::Sealed)?;
-        let key = self.data.get(&i16::from_be_bytes(*version)).ok_or(KeysError::Sealed)?;
-        let mut body = body.to_vec();
-        let plain = key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(place), &mut body)
-            .map_err(|_| KeysError::Sealed)?;
-        Ok(plain.to_vec())
-    }
-
-    /// Signs new tokens.
-    pub fn signing(&self) -> Option<&SigningKey> {
-        self.signing.values().next_back()
-    }
-
-    /// Checks tokens signed by this or an earlier key.
-    pub fn signing_by_kid(&self, kid: &str) -> Option<&SigningKey> {
-        self.signing.values().find(|key| key.kid == kid)
+    /// May a credential be made that lives for long? Whoever takes this process's login away in Vault stops that, though
+    /// the keys are in memory.
+    pub fn vouched(&self) -> Result<(), KeysError> {
+        match self.vault() {
+            Some(vault) if !vault.vouches() => Err(KeysError::Unvouched),
+            _ => Ok(()),
+        }
     }
 }
 
-impl SigningKey {
-    fn from_seed(seed: &[u8]) -> Result<Self, KeysError> {
-        const BAD: KeysError = KeysError::Key("signing");
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BAD)?;
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let thumbprint = format!("{{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"{x}\"}}");
-        let der = pair.to_pkcs8v1().map_err(|_| BAD)?;
-        Ok(Self {
-            kid: URL_SAFE_NO_PAD.encode(sha256(&[thumbprint.as_bytes()])),
-            encoding: EncodingKey::from_ed_der(der.as_ref()),
-            decoding: DecodingKey::from_ed_components(&x).map_err(|_| BAD)?,
-            x,
-        })
-    }
-}
+/// Wherever keys are from, they are used alike.
+impl Deref for Keys {
+    type Target = KeyRing;
 
-/// SHA-256 of the parts, one after another.
-pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    context.finish().as_ref().try_into().unwrap_or_default()
-}
-
-/// Each part with its length before it, so that no two lists look alike.
-fn mac_of(key: &hmac::Key, parts: &[&[u8]]) -> hmac::Tag {
-    let mut context = hmac::Context::with_key(key);
-    for part in parts {
-        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(part);
-    }
-    context.sign()
-}
-
-/// Whole or not at all, and never over one that is there.
-fn create(path: &Path, text: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&draft)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+    fn deref(&self) -> &KeyRing {
+        match self {
+            Self::Local(ring) | Self::Vault { ring, .. } => ring,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     #[test]
     fn a_token_matches_only_itself_under_its_pepper() {

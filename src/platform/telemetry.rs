@@ -59,7 +59,10 @@ pub fn start(config: &Telemetry) -> Result<Guard, TelemetryError> {
             tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
         }
     };
-    let mut layers = vec![lines.with_filter(EnvFilter::try_new(format!("{QUIET},{}", config.log))?).boxed()];
+    // The transport to Vault writes whole answers, with what it was asked to unwrap, at its finest level.
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{}", config.log))?.add_directive("hashicorp_vault=off".parse()?);
+    let mut layers = vec![lines.with_filter(filter).boxed()];
     let mut guard = Guard::default();
     if let Some(endpoint) = &config.otlp_endpoint {
         let provider = provider(endpoint, config.trace_ratio)?;

@@ -310,7 +310,7 @@ fn without_a_database_or_with_another_it_says_so() {
     let place = Scratch::new("none");
     let missing = run(&["serve"]);
     assert_eq!(missing.code, 1);
-    for key in ["database.url: needed", "mail.url: needed", "http.public_url", "environment"] {
+    for key in ["database.url: needed", "mail.url: needed", "http.public_url", "vault.address: needed"] {
         assert!(missing.err.contains(key), "{}", missing.err);
     }
     let empty = ScratchDatabase::new("none");

@@ -13,6 +13,7 @@ use crate::{
         Actor, Ctx, KeyId, KeyStatus, Metadata, OrgId, Page, Reason, ServiceAccountStatus, Token, TokenKind,
         UserStatus,
     },
+    platform::db::StorageError,
     work::{Audited, Tx, Work, WorkError},
 };
 use chrono::TimeDelta;
@@ -35,6 +36,7 @@ pub async fn issue_key(
     let grants = Grants::Key(new.scopes, roles_of(work, holder));
     let permit = work.permit_granting(ctx, Action::KeysIssue, target_of(org, holder), grants).await?;
     issuable(work, holder)?;
+    vouched(work)?;
     let secret = Token::mint(kind_of(holder), ctx.entropy());
     let issued = work.write(ctx, permit, async |tx| {
         if let (Actor::Operator { token }, Holder::User(user)) = (ctx.actor, holder) {
@@ -71,6 +73,7 @@ pub async fn rotate_key(
     let known = known?;
     let holder = known.holder;
     issuable(work, holder)?;
+    vouched(work)?;
     let secret = Token::mint(kind_of(holder), ctx.entropy());
     let issued = work.write(ctx, permit, async |tx| {
         let mut old = store::lock(tx, key).await?.ok_or(KeyError::NotFound)?;
@@ -262,6 +265,11 @@ fn roles_of(work: &Work, holder: Holder) -> Vec<Role> {
             work.state().service_account(account).map(|fact| fact.roles).unwrap_or_default()
         }
     }
+}
+
+/// A key outlives this process, so Vault has a say: whoever takes our login there away stops us from making more.
+fn vouched(work: &Work) -> Result<(), KeyError> {
+    Ok(work.keys().vouched().map_err(|error| WorkError::from(StorageError::from(error)))?)
 }
 
 /// Who is gone or stopped gets no key. An invited member may have one: it works once he is active.

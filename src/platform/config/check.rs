@@ -1,5 +1,6 @@
 //! What the types cannot say: values that do not go together, or not in production.
 use super::{ConfigError, Environment, Loaded};
+use url::Host;
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
 const MEMORY_KIB_MIN: u32 = 19_456;
@@ -7,6 +8,7 @@ const MEMORY_KIB_ONE_PASS: u32 = 47_104;
 const GRACE_SECONDS_MAX: u32 = 300;
 const ACCESS_TOKEN_MINUTES_MAX: u32 = 60;
 const STALE_SECONDS_MAX: u64 = 30;
+const VAULT_SECONDS_MAX: u64 = 60;
 
 /// Every mistake there is, so that one run of `config check` names them all.
 pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
@@ -60,7 +62,6 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
     let later = "not in this release: leave it out";
     refuse(config.redis.url.is_some(), "redis.url", later);
     refuse(!config.kafka.brokers.is_empty(), "kafka.brokers", later);
-    refuse(config.vault.address.is_some(), "vault.address", later);
     refuse(
         config.authentication.mfa_grace_days.is_some(),
         "authentication.mfa_grace_days",
@@ -75,14 +76,72 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
     refuse(
         production && config.keys.file.is_some(),
         "keys.file",
-        "a key file is for development; in production the keys are in Vault, which comes with the next release",
+        "a key file is for development; in production Vault wraps the keys: see vault.address",
     );
     refuse(
         production && config.mail.url.as_ref().is_some_and(|url| url.expose().starts_with("file:")),
         "mail.url",
         "mail into a directory is for development",
     );
+    errors.extend(vault_mistakes(loaded));
     errors
+}
+
+fn vault_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
+    let vault = &loaded.config.vault;
+    let production = loaded.config.environment == Environment::Production;
+    let mut errors = vec![];
+    let mut refuse = |refused: bool, key: &str, message: &str| {
+        if refused {
+            errors.push(error(loaded, key, message));
+        }
+    };
+    let mount = |path: &str| path.split('/').all(is_vault_name);
+    refuse(!mount(&vault.auth_mount), "vault.auth_mount", "expected a path such as approle");
+    refuse(!mount(&vault.transit_mount), "vault.transit_mount", "expected a path such as transit");
+    refuse(!is_vault_name(&vault.key), "vault.key", "expected letters, digits, - and _");
+    refuse(
+        !(1..=VAULT_SECONDS_MAX).contains(&vault.timeout_seconds),
+        "vault.timeout_seconds",
+        "between 1 and 60",
+    );
+    let Some(address) = &vault.address else { return errors };
+    refuse(
+        !matches!(address.scheme(), "http" | "https")
+            || !address.has_host()
+            || !matches!(address.path(), "" | "/")
+            || address.query().is_some()
+            || !address.username().is_empty()
+            || address.password().is_some(),
+        "vault.address",
+        "expected https:// and a host, and nothing after it",
+    );
+    // An agent on the same machine may speak plainly.
+    let loopback = match address.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    refuse(
+        production && address.scheme() != "https" && !loopback,
+        "vault.address",
+        "https:// is needed in production",
+    );
+    refuse(
+        loaded.config.keys.file.is_some() && !production,
+        "keys.file",
+        "the keys are in a file or wrapped by Vault, not both: leave one of keys.file and vault.address out",
+    );
+    refuse(vault.role_id.is_none(), "vault.role_id", "needed with vault.address");
+    refuse(vault.secret_id.is_none(), "vault.secret_id", "needed with vault.address");
+    errors
+}
+
+/// Can it stand in a path of Vault's as it is?
+pub fn is_vault_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'))
 }
 
 /// What is needed to open what the configuration names, and is not there.
@@ -96,12 +155,10 @@ pub fn missing(loaded: &Loaded, mail: bool) -> Vec<ConfigError> {
     };
     need(config.database.url.is_some(), "database.url", "needed");
     need(!mail || config.mail.url.is_some(), "mail.url", "needed");
-    if config.environment == Environment::Production {
-        let message = "production needs the keys of Vault, which come with the next release; \
-            `development` keeps them in keys.file";
-        need(false, "environment", message);
-    } else {
-        need(config.keys.file.is_some(), "keys.file", "needed");
+    let vault = config.vault.address.is_some();
+    match config.environment {
+        Environment::Production => need(vault, "vault.address", "needed: in production Vault wraps the keys"),
+        Environment::Development => need(vault || config.keys.file.is_some(), "keys.file", "needed"),
     }
     errors
 }

@@ -23,7 +23,8 @@ const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
 /// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
 const NOT_CONFIGURATION: &[&str] = &["config", "pg_bin", "tools"];
 /// Keys whose value never appears anywhere.
-const SECRETS: &[&str] = &["database.url", "database.migrate_url", "redis.url", "mail.url"];
+const SECRETS: &[&str] =
+    &["database.url", "database.migrate_url", "redis.url", "vault.secret_id", "mail.url"];
 /// Below this likeness a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.8;
 
@@ -139,10 +140,11 @@ fn unreadable(path: &Path, origin: &str, error: &std::io::Error) -> ConfigError 
 fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
     /// A key, its value, and the file that may hold it.
     type Pair<'a> = (&'a str, &'a mut Option<Secret<String>>, &'a Option<PathBuf>);
-    let pairs: [Pair<'_>; 4] = [
+    let pairs: [Pair<'_>; 5] = [
         ("database.url", &mut config.database.url, &config.database.url_file),
         ("database.migrate_url", &mut config.database.migrate_url, &config.database.migrate_url_file),
         ("redis.url", &mut config.redis.url, &config.redis.url_file),
+        ("vault.secret_id", &mut config.vault.secret_id, &config.vault.secret_id_file),
         ("mail.url", &mut config.mail.url, &config.mail.url_file),
     ];
     let mut errors = vec![];
@@ -331,7 +333,7 @@ mod tests {
         let documented: Vec<String> = keys().into_iter().map(|key| key.key).collect();
         let mut found = vec![];
         properties(&schema, &schema, "", &mut found);
-        found.retain(|key| !key.ends_with("url_file"));
+        found.retain(|key| key.strip_suffix("_file").is_none_or(|key| !SECRETS.contains(&key)));
         assert_eq!(documented.iter().filter(|key| !found.contains(key)).count(), 0, "{documented:?}");
         assert_eq!(
             found.iter().filter(|key| !documented.contains(key)).collect::<Vec<_>>(),

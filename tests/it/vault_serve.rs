@@ -1,0 +1,215 @@
+//! `identityd serve` in production: on PostgreSQL, SMTP and a real OpenBao, which is there, sealed, frozen or gone.
+use crate::{
+    app::server,
+    cli_support::{Scratch, ScratchDatabase, ask, identityd},
+    process::{Served, mailed_token, migrated, until},
+    vault_support::{Bao, Place, SERVICE, SETUP},
+};
+use serde_json::{Value, json};
+use std::{path::Path, process::Command};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A production of one's own: a database, a place in a Vault, and the settings of its service.
+struct Production<'b> {
+    scratch: Scratch,
+    database: ScratchDatabase,
+    vault: Place<'b>,
+    secret_id: String,
+    service: Vec<String>,
+}
+
+impl<'b> Production<'b> {
+    fn new(bao: &'b Bao, purpose: &str) -> Self {
+        let vault = Place::new(bao);
+        let secret_id = vault.secret_id(SERVICE);
+        let service = vault.settings(SERVICE, &secret_id);
+        Self { scratch: Scratch::new(purpose), database: migrated(purpose), vault, secret_id, service }
+    }
+
+    /// The same with its keys.
+    fn with_keys(bao: &'b Bao, purpose: &str) -> Self {
+        let production = Self::new(bao, purpose);
+        let (code, said) = production.run(&["keys", "init"], &production.setup());
+        assert_eq!((code, said.as_str()), (0, "pepper\naudit\ndata\nsigning\n"));
+        production
+    }
+
+    fn setup(&self) -> Vec<String> {
+        self.vault.settings(SETUP, &self.vault.secret_id(SETUP))
+    }
+
+    fn command(&self, arguments: &[&str], vault: &[String]) -> Command {
+        let mut command = identityd(arguments);
+        let own = [
+            "http.listen=127.0.0.1:0".to_owned(),
+            "http.public_url=https://id.example".to_owned(),
+            "http.drain_seconds=0".to_owned(),
+            format!("database.url={}", self.database.service_url()),
+            format!("database.migrate_url={}", self.database.url()),
+            format!("mail.url={}", server("TEST_SMTP_URL")),
+            "telemetry.log=trace".to_owned(),
+        ];
+        for setting in own.iter().chain(vault) {
+            command.args(["--set", setting]);
+        }
+        command.current_dir(self.scratch.path());
+        command
+    }
+
+    fn serve(&self) -> Served {
+        Served::run(self.command(&["serve"], &self.service))
+    }
+
+    /// What it says, on the stream that fits how it ends.
+    fn run(&self, arguments: &[&str], vault: &[String]) -> (i32, String) {
+        let output = self.command(arguments, vault).output().unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// It does not start, and says this.
+    fn refuses(&self, vault: &[String], words: &str) {
+        let (code, said) = self.run(&["serve"], vault);
+        assert!(code == 1 && said.contains(words), "{code} {said:?} does not say {words:?}");
+        assert!(!said.contains(&self.secret_id), "{said}");
+    }
+}
+
+/// The first administrator, signed in.
+fn administrator(production: &Production<'_>, server: &Served, email: &str) -> String {
+    let (code, operator) = production.run(&["bootstrap"], &production.service);
+    assert_eq!(code, 0, "{operator}");
+    let post = |path: &str, body: Value| server.call("POST", path, Some(operator.trim()), &body);
+    until(&201, || post("/v1/orgs", json!({ "name": "First", "slug": "first" })).0);
+    assert_eq!(post("/v1/orgs/first/invites", json!({ "email": email })).0, 202);
+    let token = mailed_token(Path::new(&crate::app::server("TEST_SMTP_DIR")), email);
+    let body = json!({ "token": token, "password": PASSWORD, "displayName": "Ada" });
+    assert_eq!(server.call("POST", "/v1/invites/accept", None, &body).0, 200);
+    sign_in(server, email)
+}
+
+fn sign_in(server: &Served, email: &str) -> String {
+    let body = json!({ "email": email, "password": PASSWORD });
+    let (status, tokens) = server.call("POST", "/v1/auth/login", None, &body);
+    assert_eq!(status, 200, "{tokens}");
+    tokens["access_token"].as_str().unwrap().to_owned()
+}
+
+fn issue(server: &Served, bearer: &str) -> (u16, Value) {
+    let body = json!({ "display_name": "laptop", "scopes": ["models:read"] });
+    server.call("POST", "/organizations/me/api-keys", Some(bearer), &body)
+}
+
+fn validity(server: &Served, secret: &Value) -> Value {
+    let check = json!({ "apiKeySecret": secret });
+    let (status, answer) = server.call("POST", "/v1/auth/validate-api-key", None, &check);
+    assert_eq!(status, 200, "{answer}");
+    answer["status"].clone()
+}
+
+/// Is it ready, and what does it say of Vault?
+fn readiness(server: &Served) -> (u16, Value) {
+    let (status, answer) = server.call("GET", "/readyz", None, &Value::Null);
+    (status, answer["dependencies"]["vault"].clone())
+}
+
+fn failing(detail: &str) -> (u16, Value) {
+    (200, json!({ "status": "failing", "required": false, "detail": detail }))
+}
+
+#[test]
+fn production_runs_on_wrapped_keys_and_outlives_its_vault() {
+    let bao = Bao::own();
+    let production = Production::with_keys(&bao, "production");
+    let server = production.serve();
+    until(&(200, json!({ "status": "ok", "required": false })), || readiness(&server));
+    let email = format!("ada@production{}.example", std::process::id());
+    let admin = administrator(&production, &server, &email);
+    let (status, key) = issue(&server, &admin);
+    assert_eq!(status, 201, "{key}");
+    let secrets = secrets(&production, &bao);
+
+    bao.seal();
+    until(&failing("Vault is sealed, or has no active node"), || readiness(&server));
+    assert_eq!(validity(&server, &key["secret"]), "active", "keys are checked");
+    let bearer = sign_in(&server, &email);
+    let (status, refused) = issue(&server, &bearer);
+    assert_eq!((status, &refused["code"]), (503, &json!("VAULT_UNAVAILABLE")), "{refused}");
+    let path = format!("/organizations/me/api-keys/{}", key["apiKeyId"].as_str().unwrap());
+    let (status, refused) = server.call("POST", &format!("{path}/rotate"), Some(&bearer), &json!({}));
+    assert_eq!((status, &refused["code"]), (503, &json!("VAULT_UNAVAILABLE")), "{refused}");
+
+    bao.unseal();
+    until(&(200, json!({ "status": "ok", "required": false })), || readiness(&server));
+    let (status, other) = issue(&server, &bearer);
+    assert_eq!(status, 201, "{other}");
+
+    let path = format!("{path}/revoke");
+    bao.kill();
+    until(&failing("Vault cannot be reached"), || readiness(&server));
+    assert_eq!(validity(&server, &other["secret"]), "active");
+    assert_eq!(issue(&server, &bearer).0, 503);
+    assert_eq!(
+        server.call("POST", &path, Some(&bearer), &json!({ "reason": "lost" })).0,
+        204,
+        "to revoke goes on"
+    );
+    assert_eq!(validity(&server, &key["secret"]), "revoked");
+    for secret in secrets {
+        assert!(!server.log().contains(&secret), "the log holds {secret}");
+    }
+}
+
+/// What nobody may see: the secret id, and each key as Vault gives it.
+fn secrets(production: &Production<'_>, bao: &Bao) -> Vec<String> {
+    let wrapped =
+        ask(&production.database.url(), "SELECT string_agg(wrapped, ' ') AS cell FROM wrapped_keys");
+    let path = format!("{}/decrypt/identityd", production.vault.transit());
+    let unwrap = |wrapped: &str| {
+        let answer = bao.root("POST", &path, &json!({ "ciphertext": wrapped }));
+        answer["data"]["plaintext"].as_str().unwrap().to_owned()
+    };
+    let mut secrets: Vec<String> = wrapped.split(' ').map(unwrap).collect();
+    secrets.extend([production.secret_id.clone(), "client_token".to_owned()]);
+    secrets
+}
+
+#[test]
+fn a_login_that_is_taken_away_for_good_is_told_and_stops_new_keys() {
+    let bao = Bao::shared();
+    let production = Production::with_keys(&bao, "away");
+    let server = production.serve();
+    let email = format!("ada@away{}.example", std::process::id());
+    let admin = administrator(&production, &server, &email);
+    let (_, key) = issue(&server, &admin);
+    production.vault.close(SERVICE);
+    let refused = "Vault refuses the login (status 400): see vault.role_id, vault.secret_id, vault.auth_mount and \
+                   vault.namespace";
+    until(&failing(refused), || readiness(&server));
+    assert_eq!(issue(&server, &admin).0, 503);
+    assert_eq!(validity(&server, &key["secret"]), "active");
+}
+
+#[test]
+fn without_vault_production_does_not_start_and_says_why() {
+    let bao = Bao::own();
+    let production = Production::new(&bao, "start");
+    let service = &production.service;
+    let with = |setting: &str| [service.as_slice(), &[setting.to_owned()]].concat();
+    production.refuses(&[], "vault.address: needed: in production Vault wraps the keys");
+    production.refuses(service, "the database has no wrapped pepper key: run `identityd keys init`");
+    assert_eq!(production.run(&["keys", "init"], &production.setup()).0, 0);
+    let (code, listed) = production.run(&["keys", "status"], service);
+    assert_eq!((code, listed.lines().next()), (0, Some("audit       1  identityd v1")));
+    production.refuses(&with("vault.secret_id=wrong"), "Vault refuses the login (status 400)");
+    production.refuses(&with("keys.file=keys.json"), "keys.file: a key file is for development");
+    production.refuses(&with("vault.address=http://vault.example"), "vault.address: https:// is needed");
+    production.refuses(&with("vault.address=https://127.0.0.1:1"), "Vault cannot be reached");
+    bao.seal();
+    production.refuses(service, "Vault is sealed, or has no active node");
+    bao.unseal();
+    bao.freeze();
+    production.refuses(&with("vault.timeout_seconds=1"), "Vault does not answer in time");
+    bao.thaw();
+}
