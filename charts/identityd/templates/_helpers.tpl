@@ -81,9 +81,11 @@ volumeMounts:
   - name: secrets
     mountPath: /run/identityd/secrets
     readOnly: true
+  {{- if not (dig "vault" "address" "" .Values.config) }}
   - name: keys
     mountPath: /run/identityd/keys
     readOnly: true
+  {{- end }}
 {{ include "identityd.restricted" . }}
 {{- end -}}
 
@@ -104,6 +106,8 @@ readinessProbe:
 {{- end -}}
 
 {{- define "identityd.volumes" -}}
+{{- $vault := dig "vault" "address" "" .Values.config -}}
+{{- if not $vault }}
 initContainers:
   - name: keys
     image: {{ .Values.keyRing.image | quote }}
@@ -118,6 +122,7 @@ initContainers:
       - name: keys
         mountPath: /keys
     {{- include "identityd.restricted" . | nindent 4 }}
+{{- end }}
 volumes:
   - name: config
     configMap:
@@ -142,6 +147,21 @@ volumes:
               - {key: {{ .key }}, path: database-ca.pem}
         {{- end }}
         {{- end }}
+        {{- if $vault }}
+        - secret:
+            name: {{ .Values.secrets.vault.name }}
+            items:
+              - {key: {{ .Values.secrets.vault.key }}, path: vault-secret-id}
+        {{- with .Values.vaultCa }}
+        {{- if .name }}
+        - configMap:
+            name: {{ .name }}
+            items:
+              - {key: {{ .key }}, path: vault-ca.pem}
+        {{- end }}
+        {{- end }}
+        {{- end }}
+  {{- if not $vault }}
   - name: keys-secret
     secret:
       secretName: {{ .Values.secrets.keys.name }}
@@ -152,4 +172,5 @@ volumes:
     emptyDir:
       medium: Memory
       sizeLimit: 1Mi
+  {{- end }}
 {{- end -}}
