@@ -83,6 +83,17 @@ bench *args:
     cargo build --locked --release --bin identityd
     benches/run "$@"
 
+# needs: rust postgres redis servers
+# measure how soon a revocation on one replica is seen by another (arguments: benches/revocation --help)
+revocation *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tests/servers up
+    mapfile -t variables <"$CARGO_TARGET_DIR/test-servers.env"
+    export "${variables[@]}"
+    cargo build --locked --release --bin identityd
+    benches/revocation "$@"
+
 # needs: rust
 # migrate the configured database: up, down, status, check
 migrate *args:

@@ -294,11 +294,31 @@ fn bounds(response_max: Duration) -> AsyncConnectionConfig {
         .set_response_timeout(Some(response_max))
 }
 
-/// Where to read on: where it stopped, unless that place is ahead of the server's clock, and so another server's.
+/// Where to read on, by the server's own clock.
 async fn place(connection: &mut MultiplexedConnection, cursor: Option<String>) -> Result<String, RedisError> {
     let (seconds, _): (u64, u64) = cmd("TIME").query_async(connection).await?;
+    Ok(place_at(seconds, cursor))
+}
+
+/// Where it stopped, unless that place is ahead of the server's clock, and so another server's.
+fn place_at(seconds: u64, cursor: Option<String>) -> String {
     let stopped_at = |cursor: &String| cursor.split('-').next().and_then(|millis| millis.parse::<u64>().ok());
     let known = cursor.filter(|cursor| stopped_at(cursor).is_some_and(|millis| millis / 1000 <= seconds));
     let before = seconds.saturating_sub(FROM_BEFORE.as_secs()) * 1000;
-    Ok(known.unwrap_or_else(|| format!("{before}-0")))
+    known.unwrap_or_else(|| format!("{before}-0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_on_where_it_stopped_or_from_a_minute_ago() {
+        let place = |cursor: Option<&str>| place_at(1000, cursor.map(ToOwned::to_owned));
+        assert_eq!(place(None), "940000-0");
+        assert_eq!(place(Some("1000999-7")), "1000999-7");
+        assert_eq!(place(Some("3000-0")), "3000-0", "what was trimmed away is simply not there");
+        assert_eq!(place(Some("1001000-0")), "940000-0", "of a server whose clock was ahead");
+        assert_eq!(place(Some("moon")), "940000-0");
+    }
 }
