@@ -29,7 +29,7 @@ use std::{
 use tokio::sync::Notify;
 
 /// How long a request may wait for Redis, once: whoever waited in vain is the last one to ask.
-const CALL_MAX: Duration = Duration::from_millis(100);
+const CALL_MAX: Duration = Duration::from_millis(250);
 const SEND_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -226,6 +226,7 @@ impl Redis {
         let mut connection = tokio::time::timeout(CONNECT_MAX, connect).await??;
         let place = tokio::time::timeout(CONNECT_MAX, place(&mut connection, cursor.clone())).await??;
         let cursor = cursor.insert(place);
+        tokio::time::timeout(CONNECT_MAX, self.prepare()).await??;
         self.answered();
         loop {
             let mut read = cmd("XREAD");
@@ -241,6 +242,12 @@ impl Redis {
                 *cursor = entry.id;
             }
         }
+    }
+
+    /// So that no request has to connect, or to tell the server what to do.
+    async fn prepare(&self) -> Result<(), Failure> {
+        let mut connection = self.pool.get().await?;
+        Ok(TAKE.load_async(&mut connection).await.map(drop)?)
     }
 
     pub(super) async fn take(&self, bucket: &str, rate: Rate) -> Taken {
