@@ -15,6 +15,7 @@ use crate::{
     },
     jobs::Runner,
     platform::{
+        cache::{Cache, CacheError},
         clock::Clock,
         config::Config,
         db::{Database, DatabaseError},
@@ -69,6 +70,8 @@ pub enum StartError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -121,12 +124,13 @@ impl App {
     /// Loads policies and facts. What it returns can decide.
     pub async fn start(adapters: Adapters) -> Result<Self, StartError> {
         let Adapters { config, database, keys, mailer, clock, entropy } = adapters;
-        let metrics = Metrics::new();
+        let (metrics, health) = (Metrics::new(), Health::default());
         let hasher = Hasher::new(&config.authentication.password, Arc::clone(&keys), &entropy)?;
         let work = Arc::new(Work::new(Parts {
             pool: database.pool(config.database.connections_max)?,
             engine: Engine::load(SCHEMA, POLICIES, config.orgs.self_service)?,
             keys,
+            cache: Cache::open(&config.redis, &clock, &metrics, &health)?,
             clock: clock.clone(),
             entropy: entropy.clone(),
             metrics: metrics.clone(),
@@ -147,7 +151,7 @@ impl App {
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
-        let (mailer, health) = (Arc::new(mailer), Health::default());
+        let mailer = Arc::new(mailer);
         let app =
             Self { config, work, hasher, mailer, access, health, metrics, clock, entropy, database, owner };
         app.register_gauges();

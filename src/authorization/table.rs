@@ -1,6 +1,9 @@
 //! The facts in memory: one map a kind, and the ways in which requests look things up.
-use super::facts::{
-    Change, Fact, IdentityFact, KeyFact, OperatorFact, OrgFact, ServiceAccountFact, SessionFact, UserFact,
+use super::{
+    facts::{
+        Change, Fact, IdentityFact, KeyFact, OperatorFact, OrgFact, ServiceAccountFact, SessionFact, UserFact,
+    },
+    wakeup::Denial,
 };
 use crate::kernel::{
     IdentityId, KeyId, Kid, OperatorId, OrgId, ServiceAccountId, SessionId, UserId, UserStatus,
@@ -15,6 +18,16 @@ use std::{
 pub(super) struct Known<F> {
     pub(super) seq: i64,
     pub(super) fact: Option<F>,
+}
+
+/// A fact as it was before it was denied.
+pub(super) struct Before(i64, Fact);
+
+impl Before {
+    /// Since when it was so.
+    pub(super) fn seq(&self) -> i64 {
+        self.0
+    }
 }
 
 /// Every fact.
@@ -88,6 +101,51 @@ impl Table {
         }
     }
 
+    /// Takes away what is older than `seq`, and answers what that was. It keeps its seq: the log still has to say it.
+    pub(super) fn deny(&mut self, seq: i64, denial: Denial) -> Option<Before> {
+        let (since, fact) = match denial {
+            Denial::Org(org, status) => {
+                change(self.orgs.get_mut(&org), seq, Fact::Org, |fact| fact.status = status)
+            }
+            Denial::User(user, status) => {
+                change(self.users.get_mut(&user), seq, Fact::User, |fact| fact.status = status)
+            }
+            Denial::ServiceAccount(account, status) => {
+                let known = self.service_accounts.get_mut(&account);
+                change(known, seq, Fact::ServiceAccount, |fact| fact.status = status)
+            }
+            Denial::Key(key, status) => {
+                change(self.keys.get_mut(key), seq, Fact::Key, |fact| fact.status = status)
+            }
+            Denial::Identity(identity, valid_from_s) => {
+                change(self.identities.get_mut(&identity), seq, Fact::Identity, |fact| {
+                    fact.tokens_valid_from_s = fact.tokens_valid_from_s.max(valid_from_s);
+                })
+            }
+            Denial::Operator(token) => {
+                change(self.operators.get_mut(&token), seq, Fact::Operator, |fact| fact.expires_at_s = 0)
+            }
+            // Of a session there is no fact before it ends.
+            Denial::Session(_) => None,
+        }?;
+        Some(Before(since, fact))
+    }
+
+    /// The reverse, unless the log has said something since.
+    pub(super) fn give_back(&mut self, Before(seq, fact): Before) {
+        match fact {
+            Fact::Org(fact) => set(self.orgs.get_mut(&fact.org), seq, fact),
+            Fact::User(fact) => set(self.users.get_mut(&fact.user), seq, fact),
+            Fact::ServiceAccount(fact) => {
+                set(self.service_accounts.get_mut(&fact.service_account), seq, fact);
+            }
+            Fact::Identity(fact) => set(self.identities.get_mut(&fact.identity), seq, fact),
+            Fact::Key(fact) => set(self.keys.get_mut(fact.key), seq, fact),
+            Fact::Operator(fact) => set(self.operators.get_mut(&fact.token), seq, fact),
+            Fact::Session(_) => (),
+        }
+    }
+
     /// The membership of a person in an org, unless it was deleted.
     pub(super) fn member(&self, identity: IdentityId, org: OrgId) -> Option<UserId> {
         self.members.get(&(identity, org)).map(|(_, user)| *user)
@@ -149,6 +207,10 @@ impl Keys {
         self.records.get(*self.by_id.get(&key)? as usize)
     }
 
+    fn get_mut(&mut self, key: KeyId) -> Option<&mut Known<KeyFact>> {
+        self.records.get_mut(*self.by_id.get(&key)? as usize)
+    }
+
     pub(super) fn by_kid(&self, kid: &Kid) -> Option<&KeyFact> {
         self.records.get(*self.by_kid.get(kid)? as usize)?.fact.as_ref()
     }
@@ -161,6 +223,27 @@ fn put<K: Hash + Eq, F>(map: &mut HashMap<K, Known<F>>, key: K, seq: i64, fact: 
     }
     map.insert(key, Known { seq, fact });
     true
+}
+
+/// Changes what is known from before `seq`, and answers what that was.
+fn change<F: Clone>(
+    known: Option<&mut Known<F>>,
+    seq: i64,
+    named: fn(F) -> Fact,
+    deny: impl FnOnce(&mut F),
+) -> Option<(i64, Fact)> {
+    let known = known.filter(|known| known.seq < seq)?;
+    let fact = known.fact.as_mut()?;
+    let before = fact.clone();
+    deny(fact);
+    Some((known.seq, named(before)))
+}
+
+/// Sets what is known since exactly `seq`.
+fn set<F>(known: Option<&mut Known<F>>, seq: i64, fact: F) {
+    if let Some(known) = known.filter(|known| known.seq == seq) {
+        known.fact = Some(fact);
+    }
 }
 
 /// Gives a name to its holder, or takes it from him: not from another, who may be heard of before the end of the last.

@@ -1,6 +1,8 @@
-//! The tail: keeps the state fresh, woken by NOTIFY, and by the clock where nobody notifies.
+//! The tail: keeps the state fresh, woken by NOTIFY, by what other processes announce through the cache, and by the
+//! clock where nobody does either.
 use super::State;
 use crate::platform::{
+    cache::Cache,
     db::{Database, StorageError},
     health::Health,
     tasks::Stop,
@@ -22,10 +24,23 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 const POSTGRES: &str = "postgres";
 
 /// Follows the log until told to stop. `stale_max`: for how long requests are answered without PostgreSQL.
-pub async fn follow(state: Arc<State>, database: Database, health: Health, stale_max: Duration, stop: Stop) {
+pub async fn follow(
+    state: Arc<State>,
+    database: Database,
+    cache: Cache,
+    health: Health,
+    stale_max: Duration,
+    stop: Stop,
+) {
     let woken = Notify::new();
+    let heard = |text: &str| {
+        if state.hear(text) {
+            woken.notify_one();
+        }
+    };
     tokio::join!(
         listen(&database, &woken, stop.clone()),
+        cache.follow(heard, stop.clone()),
         read(&state, &database, &health, stale_max, &woken, stop),
     );
 }
@@ -71,11 +86,11 @@ async fn ask(
     };
     match tokio::time::timeout(ASK_MAX, state.catch_up(conn)).await {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(StorageError::Silent)) | Err(_) => Err("does not answer"),
         Ok(Err(error)) => {
             tracing::warn!(error = chain(&error), "the authorization state could not be read");
             Err("answers with errors")
         }
-        Err(_) => Err("does not answer"),
     }
 }
 

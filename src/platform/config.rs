@@ -60,7 +60,6 @@ pub struct Config {
     #[serde(default)]
     pub ops: Listener,
     pub database: Database,
-    #[serde(default)]
     pub redis: Redis,
     #[serde(default)]
     pub kafka: Kafka,
@@ -146,12 +145,14 @@ pub struct Database {
     pub ca_file: Option<PathBuf>,
 }
 
-/// Reserved.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// Redis, where there is one.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
     pub url: Option<Secret<String>>,
     pub url_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub prefix: String,
 }
 
 /// Reserved.
@@ -212,6 +213,7 @@ pub struct Authentication {
     pub refresh_grace_seconds: u32,
     pub mfa_grace_days: Option<u32>,
     pub password: Password,
+    pub network: Network,
 }
 
 /// What a password verification costs.
@@ -222,6 +224,14 @@ pub struct Password {
     pub iterations: u32,
     pub concurrency: usize,
     pub queue_max: usize,
+}
+
+/// How many attempts one network may make, right and wrong ones.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub attempts_burst: u32,
+    pub attempts_per_minute: u32,
 }
 
 /// The authorization state.

@@ -35,6 +35,8 @@ struct Inner {
     audit_sequenced: Counter,
     jobs: Family<JobLabels, Counter>,
     shed: Counter,
+    wakeups: Family<OutcomeLabels, Counter>,
+    redis_errors: Family<CallLabels, Counter>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -53,6 +55,11 @@ struct AuthLabels {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct CallLabels {
+    call: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -87,6 +94,8 @@ impl Metrics {
             audit_sequenced: Counter::default(),
             jobs: Family::default(),
             shed: Counter::default(),
+            wakeups: Family::default(),
+            redis_errors: Family::default(),
         };
         let metrics = Self(Arc::new(inner));
         metrics.register();
@@ -121,6 +130,12 @@ impl Metrics {
         );
         registry.register("identityd_jobs", "Jobs run", inner.jobs.clone());
         registry.register("identityd_requests_shed", "Requests refused for want of room", inner.shed.clone());
+        registry.register(
+            "identityd_wakeups",
+            "Announcements of commits, through Redis",
+            inner.wakeups.clone(),
+        );
+        registry.register("identityd_redis_errors", "Calls to Redis that failed", inner.redis_errors.clone());
         self.register_aliases(&mut registry);
     }
 
@@ -221,6 +236,16 @@ impl Metrics {
     /// A job run: `done`, `retry` or `dead`.
     pub fn job(&self, kind: &str, outcome: &'static str) {
         self.0.jobs.get_or_create(&JobLabels { kind: kind.to_owned(), outcome }).inc();
+    }
+
+    /// An announcement of a commit: `sent`, `heard` or `dropped`.
+    pub fn wakeup(&self, outcome: &'static str) {
+        self.0.wakeups.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A call to Redis that failed: to `announce`, to `follow`, or for a `bucket`.
+    pub fn redis_error(&self, call: &'static str) {
+        self.0.redis_errors.get_or_create(&CallLabels { call }).inc();
     }
 
     /// A request refused because too many are at work.

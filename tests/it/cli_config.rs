@@ -99,6 +99,24 @@ fn a_secret_is_masked_and_may_be_in_a_file() {
 }
 
 #[test]
+fn redis_is_checked_without_its_password_being_said() {
+    for (settings, said) in [
+        (
+            ["redis.url=http://:hunter2@redis", "redis.prefix=x"],
+            "redis.url: expected redis:// or, with TLS, rediss://",
+        ),
+        (["redis.url=redis://:hunter2@redis", "redis.ca_file=ca.pem"], "redis.ca_file: only a rediss:// URL"),
+        (["redis.url=rediss://:hunter2@redis", "redis.prefix="], "redis.prefix: at least one letter"),
+    ] {
+        let checked = run(&["config", "check", "--set", settings[0], "--set", settings[1]]);
+        assert!(checked.code == 1 && checked.err.contains(said), "{checked:?}");
+        assert!(!checked.err.contains("hunter2"));
+    }
+    let shown = run(&["config", "show", "--set", "redis.url=redis://:hunter2@redis"]);
+    assert!(shown.out.contains("redis.url = \"***\"") && !shown.out.contains("hunter2"), "{shown:?}");
+}
+
+#[test]
 fn schema_and_reference_name_every_section() {
     let schema = run(&["config", "schema"]);
     let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();

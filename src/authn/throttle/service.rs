@@ -9,9 +9,13 @@ use crate::{
     identity,
     kernel::{Ctx, EmailAddress, OrgId, UserId},
     ledger::network,
-    platform::keys::Keys,
+    platform::{
+        cache::{Rate, Taken},
+        keys::Keys,
+    },
     work::{Audited, Tx, Upkeep, UpkeepTx, Work, WorkError},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 /// Who is guessing, as digests.
@@ -32,21 +36,35 @@ fn digest(keys: &Keys, kind: &str, text: &str) -> [u8; 32] {
     keys.fingerprint(&format!("{kind}\0{text}")).0
 }
 
-/// May this be tried now?
+/// May this be tried now? A network's bucket is asked first: it costs no query, and holds back floods. What counts
+/// wrong secrets is in PostgreSQL, so that guessing stays slow whatever becomes of the buckets.
 pub(in crate::authn) async fn check(
     work: &Work,
     ctx: &Ctx,
     subjects: &Subjects,
 ) -> Result<Option<Throttled>, WorkError> {
+    if let Some(network) = &subjects.network {
+        let settings = &work.config().authentication.network;
+        let rate = Rate::per_minute(settings.attempts_burst, settings.attempts_per_minute);
+        let bucket = format!("sign-in:{}", URL_SAFE_NO_PAD.encode(network));
+        if let Taken::Refused(wait) = work.cache().take(&bucket, rate).await {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            return Ok(Some(Throttled::Network { retry_after_seconds: whole_seconds(millis) }));
+        }
+    }
     let all: Vec<[u8; 32]> = [Some(subjects.account), subjects.network].into_iter().flatten().collect();
     let look =
         async |tx: &mut UpkeepTx<'_>| Ok::<_, WorkError>(store::blocked_until(tx, &all, ctx.now).await?);
     let until = work.upkeep(Upkeep::Throttle, look).await?;
     Ok(until.map(|until| {
-        // Rounded up: whoever waits that long is let in.
         let millis = u64::try_from((until - ctx.now).num_milliseconds()).unwrap_or_default();
-        Throttled { retry_after_seconds: millis.div_ceil(1000).max(1) }
+        Throttled::Failures { retry_after_seconds: whole_seconds(millis) }
     }))
+}
+
+/// Rounded up: whoever waits that long is let in.
+fn whole_seconds(millis: u64) -> u64 {
+    millis.div_ceil(1000).max(1)
 }
 
 /// A secret was wrong.

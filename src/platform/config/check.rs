@@ -1,5 +1,5 @@
 //! What the types cannot say: values that do not go together, or not in production.
-use super::{ConfigError, Environment, Loaded};
+use super::{Config, ConfigError, Environment, Loaded};
 use url::Host;
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
@@ -9,6 +9,8 @@ const GRACE_SECONDS_MAX: u32 = 300;
 const ACCESS_TOKEN_MINUTES_MAX: u32 = 60;
 const STALE_SECONDS_MAX: u64 = 30;
 const VAULT_SECONDS_MAX: u64 = 60;
+/// A bucket counts in microseconds.
+const ATTEMPTS_PER_MINUTE_MAX: u32 = 1_000_000;
 
 /// Every mistake there is, so that one run of `config check` names them all.
 pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
@@ -59,8 +61,9 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
         "expected http:// or https:// and a host",
     );
 
+    check_cache(config, &mut refuse);
+
     let later = "not in this release: leave it out";
-    refuse(config.redis.url.is_some(), "redis.url", later);
     refuse(!config.kafka.brokers.is_empty(), "kafka.brokers", later);
     refuse(
         config.authentication.mfa_grace_days.is_some(),
@@ -142,6 +145,28 @@ fn vault_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
 pub fn is_vault_name(name: &str) -> bool {
     !name.is_empty()
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'))
+}
+
+fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
+    let redis = config.redis.url.as_ref().map(|url| url.expose().as_str());
+    refuse(
+        redis.is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")),
+        "redis.url",
+        "expected redis:// or, with TLS, rediss://",
+    );
+    refuse(
+        config.redis.ca_file.is_some() && !redis.is_some_and(|url| url.starts_with("rediss://")),
+        "redis.ca_file",
+        "only a rediss:// URL has a certificate to check",
+    );
+    refuse(config.redis.prefix.is_empty(), "redis.prefix", "at least one letter");
+    let network = &config.authentication.network;
+    refuse(network.attempts_burst == 0, "authentication.network.attempts_burst", "at least 1");
+    refuse(
+        !(1..=ATTEMPTS_PER_MINUTE_MAX).contains(&network.attempts_per_minute),
+        "authentication.network.attempts_per_minute",
+        "between 1 and 1000000",
+    );
 }
 
 /// What is needed to open what the configuration names, and is not there.

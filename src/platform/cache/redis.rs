@@ -1,0 +1,331 @@
+//! Redis: a capped stream that every process reads from where it stopped, and buckets that all processes share.
+//!
+//! **Invariant:** only the follower decides whether Redis answers. Whoever finds it silent says so, and from then on
+//! nobody asks it until the follower, which nobody waits for, has had an answer again.
+use super::{
+    CacheError,
+    bucket::{Buckets, Rate, Taken},
+};
+use crate::platform::{
+    clock::Clock, config, health::Health, metrics::Metrics, secret::Secret, tasks::Stop, telemetry::chain,
+};
+use deadpool_redis::{
+    Manager, Pool, PoolError, Runtime,
+    redis::{
+        AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, TlsCertificates,
+        aio::MultiplexedConnection, cmd, pipe, streams::StreamReadReply,
+    },
+};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fs,
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// How long a request may wait for Redis, once: whoever waited in vain is the last one to ask.
+const CALL_MAX: Duration = Duration::from_millis(250);
+const SEND_MAX: Duration = Duration::from_millis(500);
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// For how long the server holds a question that it has nothing to answer to. An idle follower knows after this time,
+/// and not sooner, that Redis answers.
+const BLOCK: Duration = Duration::from_secs(1);
+/// How far the answer may come after that.
+const BLOCK_SLACK: Duration = Duration::from_millis(500);
+const CONNECTIONS_MAX: usize = 4;
+/// What the stream keeps, about.
+const STREAM_MAX: usize = 100_000;
+/// Announcements in one answer, and in one go.
+const BATCH_MAX: usize = 256;
+/// Announcements that wait for Redis; then the oldest go.
+const WAITING_MAX: usize = 4096;
+/// How far back a process reads that has no place in the stream yet: to before it read the facts.
+const FROM_BEFORE: Duration = Duration::from_mins(1);
+/// What an entry has for a field.
+const FIELD: &str = "w";
+const NAME: &str = "redis";
+
+/// GCRA on the server's own clock, in microseconds: answers for how long there is none left, or 0.
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local t = redis.call('TIME')
+         local now, every, burst = t[1] * 1000000 + t[2], tonumber(ARGV[1]), tonumber(ARGV[2])
+         local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + every
+         local wait = full_at - every * burst - now
+         if wait > 0 then return wait end
+         redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
+         return 0",
+    )
+});
+
+/// One Redis server, and what to do without it.
+pub struct Redis {
+    client: Client,
+    pool: Pool,
+    prefix: String,
+    /// Counts what comes to this process: asked first, and alone while Redis does not answer.
+    own: Buckets,
+    waiting: Mutex<VecDeque<String>>,
+    wake: Notify,
+    answers: AtomicBool,
+    metrics: Metrics,
+    health: Health,
+}
+
+/// Why a call did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("Redis refuses, or is out of reach")]
+    Redis(#[from] RedisError),
+    #[error("no connection to Redis")]
+    Pool(#[from] PoolError),
+    #[error("Redis does not answer in time")]
+    Silent(#[from] tokio::time::error::Elapsed),
+}
+
+impl Failure {
+    /// For whoever runs this: without addresses.
+    fn detail(&self) -> &'static str {
+        match self {
+            Self::Redis(error) if error.kind() == ErrorKind::AuthenticationFailed => "refuses the password",
+            Self::Redis(error) if error.is_connection_refusal() => "refuses connections",
+            Self::Redis(error) if !error.is_io_error() => "answers with errors",
+            _ => "does not answer",
+        }
+    }
+}
+
+impl Redis {
+    pub(super) fn open(
+        url: &Secret<String>,
+        settings: &config::Redis,
+        clock: &Clock,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<Self, CacheError> {
+        let client = match &settings.ca_file {
+            Some(path) => {
+                let root_cert = Some(fs::read(path).map_err(CacheError::Authorities)?);
+                Client::build_with_tls(url.expose().as_str(), TlsCertificates { client_tls: None, root_cert })
+            }
+            None => Client::open(url.expose().as_str()),
+        };
+        let client = client.map_err(CacheError::Url)?;
+        let info = client.get_connection_info().clone();
+        let manager = Manager::new_with_config(info, bounds(CALL_MAX)).map_err(CacheError::Url)?;
+        let pool = Pool::builder(manager).max_size(CONNECTIONS_MAX).runtime(Runtime::Tokio1).build()?;
+        Ok(Self {
+            client,
+            pool,
+            prefix: settings.prefix.clone(),
+            own: Buckets::new(clock.clone()),
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            answers: AtomicBool::new(false),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        })
+    }
+
+    pub(super) fn announce(&self, texts: impl Iterator<Item = String>) {
+        self.put(texts, VecDeque::push_back);
+        self.wake.notify_one();
+    }
+
+    /// Puts announcements at one end of those that wait. Of too many the newest are worth most.
+    fn put(&self, texts: impl Iterator<Item = String>, at: fn(&mut VecDeque<String>, String)) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.for_each(|text| at(&mut waiting, text));
+        while waiting.len() > WAITING_MAX {
+            waiting.pop_front();
+            self.metrics.wakeup("dropped");
+        }
+    }
+
+    pub(super) async fn follow(&self, heard: impl Fn(&str), stop: Stop) {
+        tokio::join!(self.send(stop.clone()), self.receive(heard, stop));
+    }
+
+    async fn send(&self, mut stop: Stop) {
+        loop {
+            let go_on = tokio::select! {
+                () = stop.wait() => false,
+                () = self.wake.notified() => true,
+            };
+            self.send_all().await;
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    /// What waits, while Redis answers. An entry that came in though its answer did not is sent twice, and is read twice.
+    async fn send_all(&self) {
+        while self.answers.load(Ordering::Acquire) {
+            let batch: Vec<String> = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = waiting.len().min(BATCH_MAX);
+                waiting.drain(..count).collect()
+            };
+            if batch.is_empty() {
+                return;
+            }
+            match self.add(&batch).await {
+                Ok(()) => batch.iter().for_each(|_| self.metrics.wakeup("sent")),
+                Err(failure) => {
+                    self.fell_silent("announce", &failure);
+                    self.put(batch.into_iter().rev(), VecDeque::push_front);
+                }
+            }
+        }
+    }
+
+    async fn add(&self, batch: &[String]) -> Result<(), Failure> {
+        let mut entries = pipe();
+        for text in batch {
+            let entry = entries.cmd("XADD").arg(self.stream()).arg("MAXLEN").arg("~").arg(STREAM_MAX);
+            entry.arg("*").arg(FIELD).arg(text).ignore();
+        }
+        let add = async {
+            let mut connection = self.pool.get().await?;
+            Ok(entries.query_async(&mut connection).await?)
+        };
+        tokio::time::timeout(SEND_MAX, add).await?
+    }
+
+    async fn receive(&self, heard: impl Fn(&str), mut stop: Stop) {
+        let mut cursor = None;
+        loop {
+            tokio::select! {
+                () = stop.wait() => return,
+                Err(failure) = self.receive_on(&mut cursor, &heard) => {
+                    self.fell_silent("follow", &failure);
+                    self.health.failing(NAME, false, failure.detail());
+                }
+            }
+            if !stop.sleep(RECONNECT_PAUSE).await {
+                return;
+            }
+        }
+    }
+
+    /// On a connection of its own, which is held while there is nothing to hear, until that fails.
+    async fn receive_on(
+        &self,
+        cursor: &mut Option<String>,
+        heard: &impl Fn(&str),
+    ) -> Result<Infallible, Failure> {
+        let bounds = bounds(BLOCK + BLOCK_SLACK);
+        let connect = self.client.get_multiplexed_async_connection_with_config(&bounds);
+        let mut connection = tokio::time::timeout(CONNECT_MAX, connect).await??;
+        let place = tokio::time::timeout(CONNECT_MAX, place(&mut connection, cursor.clone())).await??;
+        let cursor = cursor.insert(place);
+        tokio::time::timeout(CONNECT_MAX, self.prepare()).await??;
+        self.answered();
+        loop {
+            let mut read = cmd("XREAD");
+            read.arg("COUNT").arg(BATCH_MAX).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+            read.arg("STREAMS").arg(self.stream()).arg(cursor.as_str());
+            let answer: Option<StreamReadReply> = read.query_async(&mut connection).await?;
+            self.answered();
+            for entry in answer.into_iter().flat_map(|answer| answer.keys).flat_map(|key| key.ids) {
+                if let Some(text) = entry.get::<String>(FIELD) {
+                    self.metrics.wakeup("heard");
+                    heard(&text);
+                }
+                *cursor = entry.id;
+            }
+        }
+    }
+
+    /// So that no request has to connect, or to tell the server what to do.
+    async fn prepare(&self) -> Result<(), Failure> {
+        let mut connection = self.pool.get().await?;
+        Ok(TAKE.load_async(&mut connection).await.map(drop)?)
+    }
+
+    pub(super) async fn take(&self, bucket: &str, rate: Rate) -> Taken {
+        let own = self.own.take(bucket, rate);
+        if matches!(own, Taken::Refused(_)) || !self.answers.load(Ordering::Acquire) {
+            return own;
+        }
+        match self.take_shared(bucket, rate).await {
+            Ok(taken) => taken,
+            Err(failure) => {
+                self.fell_silent("bucket", &failure);
+                own
+            }
+        }
+    }
+
+    async fn take_shared(&self, bucket: &str, rate: Rate) -> Result<Taken, Failure> {
+        let take = async {
+            let mut connection = self.pool.get().await?;
+            let mut call = TAKE.key(format!("{}:bucket:{bucket}", self.prefix));
+            call.arg(u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX)).arg(rate.burst);
+            Ok::<u64, Failure>(call.invoke_async(&mut connection).await?)
+        };
+        Ok(match tokio::time::timeout(CALL_MAX, take).await?? {
+            0 => Taken::Allowed,
+            micros => Taken::Refused(Duration::from_micros(micros)),
+        })
+    }
+
+    fn stream(&self) -> String {
+        format!("{}:authz", self.prefix)
+    }
+
+    fn answered(&self) {
+        self.health.ok(NAME, false);
+        if !self.answers.swap(true, Ordering::AcqRel) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn fell_silent(&self, call: &'static str, failure: &Failure) {
+        self.metrics.redis_error(call);
+        tracing::debug!(call, error = chain(failure), "Redis failed; going on without it");
+        self.answers.store(false, Ordering::Release);
+    }
+}
+
+fn bounds(response_max: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_MAX))
+        .set_response_timeout(Some(response_max))
+}
+
+/// Where to read on, by the server's own clock.
+async fn place(connection: &mut MultiplexedConnection, cursor: Option<String>) -> Result<String, RedisError> {
+    let (seconds, _): (u64, u64) = cmd("TIME").query_async(connection).await?;
+    Ok(place_at(seconds, cursor))
+}
+
+/// Where it stopped, unless that place is ahead of the server's clock, and so another server's.
+fn place_at(seconds: u64, cursor: Option<String>) -> String {
+    let stopped_at = |cursor: &String| cursor.split('-').next().and_then(|millis| millis.parse::<u64>().ok());
+    let known = cursor.filter(|cursor| stopped_at(cursor).is_some_and(|millis| millis / 1000 <= seconds));
+    let before = seconds.saturating_sub(FROM_BEFORE.as_secs()) * 1000;
+    known.unwrap_or_else(|| format!("{before}-0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_on_where_it_stopped_or_from_a_minute_ago() {
+        let place = |cursor: Option<&str>| place_at(1000, cursor.map(ToOwned::to_owned));
+        assert_eq!(place(None), "940000-0");
+        assert_eq!(place(Some("1000999-7")), "1000999-7");
+        assert_eq!(place(Some("3000-0")), "3000-0", "what was trimmed away is simply not there");
+        assert_eq!(place(Some("1001000-0")), "940000-0", "of a server whose clock was ahead");
+        assert_eq!(place(Some("moon")), "940000-0");
+    }
+}
