@@ -21,9 +21,9 @@ const DEFAULTS_SOURCE: &str = "TOML source string";
 /// What figment calls the environment under our prefix.
 const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
 /// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
-const NOT_CONFIGURATION: &[&str] = &["config", "pg_bin", "tools"];
+const NOT_CONFIGURATION: &[&str] = &["config", "kafka_libs", "pg_bin", "tools"];
 /// Keys whose value never appears anywhere.
-const SECRETS: &[&str] = &["database.url", "database.migrate_url", "redis.url", "mail.url"];
+const SECRETS: &[&str] = &["database.url", "database.migrate_url", "redis.url", "kafka.password", "mail.url"];
 /// Below this likeness a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.8;
 
@@ -139,10 +139,11 @@ fn unreadable(path: &Path, origin: &str, error: &std::io::Error) -> ConfigError 
 fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
     /// A key, its value, and the file that may hold it.
     type Pair<'a> = (&'a str, &'a mut Option<Secret<String>>, &'a Option<PathBuf>);
-    let pairs: [Pair<'_>; 4] = [
+    let pairs: [Pair<'_>; 5] = [
         ("database.url", &mut config.database.url, &config.database.url_file),
         ("database.migrate_url", &mut config.database.migrate_url, &config.database.migrate_url_file),
         ("redis.url", &mut config.redis.url, &config.redis.url_file),
+        ("kafka.password", &mut config.kafka.password, &config.kafka.password_file),
         ("mail.url", &mut config.mail.url, &config.mail.url_file),
     ];
     let mut errors = vec![];
@@ -331,7 +332,7 @@ mod tests {
         let documented: Vec<String> = keys().into_iter().map(|key| key.key).collect();
         let mut found = vec![];
         properties(&schema, &schema, "", &mut found);
-        found.retain(|key| !key.ends_with("url_file"));
+        found.retain(|key| !key.strip_suffix("_file").is_some_and(|key| SECRETS.contains(&key)));
         assert_eq!(documented.iter().filter(|key| !found.contains(key)).count(), 0, "{documented:?}");
         assert_eq!(
             found.iter().filter(|key| !documented.contains(key)).collect::<Vec<_>>(),
