@@ -44,11 +44,16 @@ pub async fn make_topic(purpose: &str, partitions: i32) -> String {
     let name = topic_name(purpose);
     let client = client(&[shared_broker()]).await;
     client.controller_client().unwrap().create_topic(&name, partitions, 1, 5_000).await.unwrap();
-    // What was made is not known everywhere at once.
-    for partition in 0..partitions {
-        client.partition_client(&name, partition, UnknownTopicHandling::Retry).await.unwrap();
-    }
+    await_topic(&client, &name, partitions).await;
     name
+}
+
+/// What was made is not known everywhere at once, and known before it is served.
+async fn await_topic(client: &Client, name: &str, partitions: i32) {
+    for number in 0..partitions {
+        let partition = client.partition_client(name, number, UnknownTopicHandling::Retry).await.unwrap();
+        partition.get_offset(OffsetAt::Latest).await.unwrap();
+    }
 }
 
 /// All records of a topic, by partition.
@@ -160,13 +165,33 @@ impl Cluster {
     }
 
     /// Makes a topic of one partition. Its first leader is node 1.
-    pub fn make_topic(&self, name: &str) {
+    pub async fn make_topic(&self, name: &str) {
         let replicas: Vec<String> = (1..=self.nodes.len()).map(|number| number.to_string()).collect();
         let made = topics_tool(&self.brokers()[0])
             .args(["--create", "--topic", name, "--replica-assignment", &replicas.join(":")])
             .output()
             .unwrap();
         assert_tool(&made);
+        await_topic(&client(&self.brokers()).await, name, 1).await;
+    }
+
+    /// The number of the node that leads a topic of one partition, once every node is in sync with it.
+    pub fn leader_in_sync(&self, topic: &str) -> usize {
+        let began = Instant::now();
+        loop {
+            let described = topics_tool(&self.brokers().join(","))
+                .args(["--describe", "--topic", topic])
+                .output()
+                .unwrap();
+            assert_tool(&described);
+            let text = String::from_utf8(described.stdout).unwrap();
+            let told = |name: &str| text.split(name).nth(1).and_then(|rest| rest.split_whitespace().next());
+            let in_sync = told("Isr: ").map_or(0, |nodes| nodes.split(',').count());
+            if let (true, Some(leader)) = (in_sync == self.nodes.len(), told("Leader: ")) {
+                return leader.parse().unwrap();
+            }
+            assert!(began.elapsed() < KAFKA_PATIENCE, "{text}");
+        }
     }
 }
 

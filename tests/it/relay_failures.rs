@@ -32,7 +32,7 @@ impl Scene {
     async fn new(purpose: &str, nodes: usize) -> Self {
         let began = Instant::now();
         let cluster = Cluster::start(purpose, nodes);
-        cluster.make_topic(TOPIC);
+        cluster.make_topic(TOPIC).await;
         println!("{nodes} nodes and a topic after {:.1?}", began.elapsed());
         let app = relaying(&cluster.brokers(), TOPIC).await;
         let (relay, tasks) = (app.app.relay().unwrap(), Tasks::default());
@@ -86,7 +86,13 @@ impl Scene {
 
     /// Everything is there; answers how much of it more than once.
     async fn verify(self) -> usize {
-        let read = read_topic(&self.cluster.brokers(), TOPIC).await;
+        let brokers = self.cluster.brokers();
+        self.verify_at(&brokers).await
+    }
+
+    /// The same, asking some of the nodes only.
+    async fn verify_at(self, brokers: &[String]) -> usize {
+        let read = read_topic(brokers, TOPIC).await;
         self.tasks.stop(Duration::from_secs(10)).await;
         verify(&self.app, &read).await
     }
@@ -146,23 +152,24 @@ async fn a_leader_of_three_that_is_killed_or_frozen_is_replaced() {
     let drained = scene.drained().await;
     println!("leader killed: drained after {drained:.1?}");
 
-    // Whoever of the two others leads now is frozen in its turn, and the first is there to take over.
+    // With the first back in sync there are two beside the one that freezes, and a topic needs two.
     scene.cluster.launch(1);
     scene.cluster.await_ready(1);
-    for number in [2, 3] {
-        scene.cluster.freeze(number);
-        scene.tell(50).await;
-        let drained = scene.drained().await;
-        println!("node {number} frozen: drained after {drained:.1?}");
-        scene.cluster.thaw(number);
-    }
-    println!("{} entries twice", scene.verify().await);
+    let leader = scene.cluster.leader_in_sync(TOPIC);
+    scene.cluster.freeze(leader);
+    scene.tell(50).await;
+    let drained = scene.drained().await;
+    println!("leader {leader} frozen: drained after {drained:.1?}");
+    // It is not asked: once it thaws, it takes itself for the leader until it hears otherwise, and shows what it has.
+    let mut brokers = scene.cluster.brokers();
+    brokers.remove(leader - 1);
+    println!("{} entries twice", scene.verify_at(&brokers).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_was_overtaken_while_it_waited_does_not_move_the_position() {
     let cluster = Cluster::start("overtaken", 1);
-    cluster.make_topic(TOPIC);
+    cluster.make_topic(TOPIC).await;
     let app = relaying(&cluster.brokers(), TOPIC).await;
     let slow = app.app.relay().unwrap();
     fill(&app, &[PLATFORM], 0..10).await;

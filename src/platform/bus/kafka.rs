@@ -17,12 +17,22 @@ use rskafka::{
     record::Record as KafkaRecord,
 };
 use rustls::ClientConfig;
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::Mutex;
 
 const CLIENT_ID: &str = "identityd";
 /// To connect, log in, and learn of topics and leaders.
 const ASK_MAX: Duration = Duration::from_secs(5);
+/// Brokers that are tried before we say that none is there.
+const CONNECTS_MAX: usize = 3;
 /// To have a batch acknowledged by every replica in sync.
 const PRODUCE_MAX: Duration = Duration::from_secs(10);
 /// What a broker may answer; its answers to us are short, but for the list of topics.
@@ -43,6 +53,8 @@ pub struct Kafka {
     brokers: Vec<String>,
     tls: Option<Arc<ClientConfig>>,
     login: Option<Login>,
+    /// How often we connected.
+    turns: AtomicUsize,
     session: Mutex<Option<Session>>,
 }
 
@@ -77,7 +89,8 @@ impl Kafka {
             KafkaSecurity::Plaintext | KafkaSecurity::Ssl => None,
         };
         let session = Mutex::default();
-        Ok(Self { brokers: config.brokers.clone(), tls: tls.map(Arc::new), login, session })
+        let (brokers, turns) = (config.brokers.clone(), AtomicUsize::new(0));
+        Ok(Self { brokers, tls: tls.map(Arc::new), login, turns, session })
     }
 
     pub(super) async fn check(&self, topic: &str) -> Result<usize, BusError> {
@@ -109,8 +122,23 @@ impl Kafka {
         Ok(value)
     }
 
+    /// By one broker after the other, beginning with another one each time: given all, rskafka takes one by chance, which
+    /// may be the one that hangs again and again.
     async fn connect(&self, topic: &str) -> Result<Client, BusError> {
-        let mut builder = ClientBuilder::new(self.brokers.clone())
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) % self.brokers.len().max(1);
+        let mut last = BusError::Timeout;
+        for broker in self.brokers.iter().cycle().skip(turn).take(self.brokers.len().min(CONNECTS_MAX)) {
+            match within(ASK_MAX, topic, self.client(broker).build()).await {
+                Ok(client) => return Ok(client),
+                Err(fault) if fault.is_fault() => return Err(fault),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn client(&self, broker: &str) -> ClientBuilder {
+        let mut builder = ClientBuilder::new(vec![broker.to_owned()])
             .client_id(CLIENT_ID)
             .max_message_size(ANSWER_BYTES_MAX)
             .backoff_config(ONE_TRY);
@@ -121,7 +149,7 @@ impl Kafka {
             let credentials = Credentials::new(username.clone(), password.expose().clone());
             builder = builder.sasl_config(SaslConfig::ScramSha256(credentials));
         }
-        within(ASK_MAX, topic, builder.build()).await
+        builder
     }
 }
 
