@@ -6,6 +6,7 @@ use crate::platform::{
     secret::Secret,
     tls,
 };
+use chrono::SubsecRound as _;
 use futures_util::future::try_join_all;
 use rskafka::{
     BackoffConfig,
@@ -226,7 +227,8 @@ fn batches(records: Vec<Record>) -> Vec<Vec<Record>> {
 impl From<Record> for KafkaRecord {
     fn from(record: Record) -> Self {
         let Record { key, value, headers, at } = record;
-        Self { key: Some(key.into_bytes()), value: Some(value), headers, timestamp: at }
+        // Kafka counts milliseconds. rskafka takes them of differences: of what is finer, one would be lost in between.
+        Self { key: Some(key.into_bytes()), value: Some(value), headers, timestamp: at.trunc_subsecs(3) }
     }
 }
 
