@@ -1,5 +1,5 @@
 # What `./dev RECIPE` runs. Above each recipe stand what it needs, which ./dev sees to, and what it is for, which ./dev help prints.
-# Needs: rust, postgres, redis, node, docker, or the group of a lock file tests/tools/requirements-GROUP.txt.
+# Needs: rust, postgres, redis, kafka, node, docker, or the group of a lock file tests/tools/requirements-GROUP.txt.
 
 set quiet
 set no-exit-message
@@ -22,7 +22,7 @@ run *args: _binary
 build *args:
     cargo build --locked --release --bin identityd "$@"
 
-# needs: rust postgres redis servers
+# needs: rust postgres redis kafka servers
 # run every test against real servers (arguments: cargo nextest run --help); `./dev servers down` ends the servers
 test *args:
     #!/usr/bin/env bash
@@ -34,7 +34,7 @@ test *args:
     # A selection of tests names none of the documentation's.
     [ $# != 0 ] || cargo test {{ locked }} --doc
 
-# needs: postgres redis servers
+# needs: postgres redis kafka servers
 # start, end or show the servers the tests speak to: up, down, env
 servers verb="up":
     tests/servers "$@"
@@ -77,13 +77,13 @@ chart: _binary
 load *args: _binary
     tests/tools/with-dev-server k6 run --quiet --no-usage-report "$@" benches/smoke.js
 
-# needs: rust postgres servers load
+# needs: rust postgres redis kafka servers load
 # measure what docs/performance.md reports
 bench *args:
     cargo build --locked --release --bin identityd
     benches/run "$@"
 
-# needs: rust postgres redis servers
+# needs: rust postgres redis kafka servers
 # measure how soon a revocation on one replica is seen by another (arguments: benches/revocation --help)
 revocation *args:
     #!/usr/bin/env bash
@@ -104,7 +104,7 @@ migrate *args:
 image *args:
     docker build --tag identityd:dev "$@" .
 
-# needs: rust postgres redis servers
+# needs: rust postgres redis kafka servers
 # write every generated file anew: OpenAPI, configuration reference, policy matrix, schema files, migration catalogue
 regenerate: _binary
     #!/usr/bin/env bash

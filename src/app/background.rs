@@ -52,6 +52,10 @@ pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
     let lag = audit::Lag::default();
     lag.register(&metrics);
     tasks.spawn("sequencer", move |stop| audit::run_sequencer(work, owner, lag, stop));
+    if let Some(relay) = app.relay() {
+        let (health, metrics) = (app.health.clone(), app.metrics.clone());
+        tasks.spawn("relay", move |stop| relay.run(health, metrics, stop));
+    }
     let runner = app.runner();
     tasks.spawn("jobs", move |stop| runner.run(stop));
     let sweeper = app.clone();

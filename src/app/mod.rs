@@ -8,6 +8,7 @@ pub use routes::{Listener, Shared, document, worker};
 pub use server::{Listeners, Server, serve};
 
 use crate::{
+    audit::relay::Relay,
     authorization::{Engine, EngineError, POLICIES, SCHEMA},
     http::{
         auth::{Access, KeyUsage},
@@ -15,6 +16,7 @@ use crate::{
     },
     jobs::Runner,
     platform::{
+        bus::{Bus, BusError},
         cache::{Cache, CacheError},
         clock::Clock,
         config::Config,
@@ -40,6 +42,8 @@ pub struct App {
     pub work: Arc<Work>,
     pub hasher: Hasher,
     pub mailer: Arc<Mailer>,
+    /// Where the audit log is relayed to, if anywhere.
+    pub bus: Option<Arc<Bus>>,
     pub access: web::Data<Access>,
     pub health: Health,
     pub metrics: Metrics,
@@ -56,6 +60,7 @@ pub struct Adapters {
     pub database: Database,
     pub keys: Arc<Keys>,
     pub mailer: Mailer,
+    pub bus: Option<Bus>,
     pub clock: Clock,
     pub entropy: Entropy,
 }
@@ -78,6 +83,8 @@ pub enum StartError {
     #[error(transparent)]
     Mail(#[from] MailError),
     #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error(transparent)]
     Hasher(#[from] HasherError),
     #[error("the database refuses, or does not answer")]
     Work(#[from] WorkError),
@@ -97,7 +104,8 @@ impl Adapters {
         let mail = config.mail.url.as_ref().ok_or(StartError::Missing("mail.url"))?;
         let mailer = Mailer::open(mail.expose(), &config.mail.from)?;
         let keys = Arc::new(keys_of(&config, &database, &clock, &entropy).await?);
-        Ok(Self { config, database, keys, mailer, clock, entropy })
+        let bus = Bus::open(&config.kafka)?;
+        Ok(Self { config, database, keys, mailer, bus, clock, entropy })
     }
 
     /// The same for a command that sends no mail itself.
@@ -123,7 +131,7 @@ async fn keys_of(
 impl App {
     /// Loads policies and facts. What it returns can decide.
     pub async fn start(adapters: Adapters) -> Result<Self, StartError> {
-        let Adapters { config, database, keys, mailer, clock, entropy } = adapters;
+        let Adapters { config, database, keys, mailer, bus, clock, entropy } = adapters;
         let (metrics, health) = (Metrics::new(), Health::default());
         let hasher = Hasher::new(&config.authentication.password, Arc::clone(&keys), &entropy)?;
         let work = Arc::new(Work::new(Parts {
@@ -151,9 +159,21 @@ impl App {
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
-        let mailer = Arc::new(mailer);
-        let app =
-            Self { config, work, hasher, mailer, access, health, metrics, clock, entropy, database, owner };
+        let (mailer, bus) = (Arc::new(mailer), bus.map(Arc::new));
+        let app = Self {
+            config,
+            work,
+            hasher,
+            mailer,
+            bus,
+            access,
+            health,
+            metrics,
+            clock,
+            entropy,
+            database,
+            owner,
+        };
         app.register_gauges();
         Ok(app)
     }
@@ -161,6 +181,12 @@ impl App {
     /// Runs queued jobs.
     pub fn runner(&self) -> Runner {
         Runner::new(Arc::clone(&self.work), self.owner.clone(), jobs(self))
+    }
+
+    /// Copies the audit log to the bus, where there is one.
+    pub fn relay(&self) -> Option<Relay> {
+        let (bus, topic) = (Arc::clone(self.bus.as_ref()?), self.config.kafka.audit_topic.clone());
+        Some(Relay::new(Arc::clone(&self.work), bus, topic, self.owner.clone()))
     }
 
     fn register_gauges(&self) {

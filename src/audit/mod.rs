@@ -10,6 +10,7 @@ pub mod http;
 mod jobs;
 mod merkle;
 mod model;
+pub mod relay;
 mod schema;
 mod service;
 mod store;

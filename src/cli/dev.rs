@@ -139,7 +139,7 @@ fn configuration(global: &Global, options: &Options, directory: &DataDir) -> Res
         Flag::new("keys.file", inside(KEYS)),
         Flag::new("mail.url", format!("file:{}", inside(MAIL))),
         Flag::new("orgs.self_service", true),
-        Flag::new("telemetry.log", "warn"),
+        Flag::new("telemetry.log", "warn,rskafka=off"),
         Flag::new("telemetry.format", "text"),
     ];
     let mut flags = global.flags.clone();

@@ -6,6 +6,6 @@ mod lease;
 mod queue;
 mod runner;
 
-pub use lease::{hold, release};
+pub use lease::{hold, hold_epoch, release};
 pub use queue::{ATTEMPTS_MAX, Claimed, claim, complete, enqueue, sweep};
 pub use runner::{Handler, JobError, Runner};

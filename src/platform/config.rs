@@ -61,7 +61,6 @@ pub struct Config {
     pub ops: Listener,
     pub database: Database,
     pub redis: Redis,
-    #[serde(default)]
     pub kafka: Kafka,
     pub vault: Vault,
     #[serde(default)]
@@ -155,11 +154,26 @@ pub struct Redis {
     pub prefix: String,
 }
 
-/// Reserved.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// Where the audit log is relayed to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
     pub brokers: Vec<String>,
+    pub audit_topic: String,
+    pub security: KafkaSecurity,
+    pub username: Option<String>,
+    pub password: Option<Secret<String>>,
+    pub password_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How brokers are spoken to, in Kafka's own words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaSecurity {
+    Plaintext,
+    Ssl,
+    SaslSsl,
 }
 
 /// Vault, or OpenBao, which has wrapped the keys.

@@ -33,6 +33,7 @@ struct Inner {
     stale_answers: Counter,
     decisions: Family<OutcomeLabels, Counter>,
     audit_sequenced: Counter,
+    audit_relayed: Counter,
     jobs: Family<JobLabels, Counter>,
     shed: Counter,
     wakeups: Family<OutcomeLabels, Counter>,
@@ -92,6 +93,7 @@ impl Metrics {
             stale_answers: Counter::default(),
             decisions: Family::default(),
             audit_sequenced: Counter::default(),
+            audit_relayed: Counter::default(),
             jobs: Family::default(),
             shed: Counter::default(),
             wakeups: Family::default(),
@@ -127,6 +129,11 @@ impl Metrics {
             "identityd_audit_sequenced",
             "Audit events put on the log",
             inner.audit_sequenced.clone(),
+        );
+        registry.register(
+            "identityd_audit_relayed",
+            "Audit events that the brokers acknowledged",
+            inner.audit_relayed.clone(),
         );
         registry.register("identityd_jobs", "Jobs run", inner.jobs.clone());
         registry.register("identityd_requests_shed", "Requests refused for want of room", inner.shed.clone());
@@ -231,6 +238,11 @@ impl Metrics {
     /// Events that got their place on the log.
     pub fn sequenced(&self, count: usize) {
         self.0.audit_sequenced.inc_by(u64::try_from(count).unwrap_or_default());
+    }
+
+    /// Events of the log that were acknowledged elsewhere.
+    pub fn relayed(&self, count: usize) {
+        self.0.audit_relayed.inc_by(u64::try_from(count).unwrap_or_default());
     }
 
     /// A job run: `done`, `retry` or `dead`.

@@ -2,8 +2,15 @@
 
 /// Tables that `upkeep` may change: no audit, no row-level security. Ids and digests, answers kept to be repeated, and
 /// what a job is to do; no secret but sealed.
-pub const OPERATIONAL: &[&str] =
-    &["api_key_usage", "idempotency_keys", "jobs", "leases", "login_throttle", "refresh_tokens"];
+pub const OPERATIONAL: &[&str] = &[
+    "api_key_usage",
+    "idempotency_keys",
+    "jobs",
+    "leases",
+    "login_throttle",
+    "refresh_tokens",
+    "relay_positions",
+];
 
 /// Housekeeping, by name, for logs and metrics.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +19,8 @@ pub enum Upkeep {
     Jobs,
     /// Gives events their place on the log.
     Sequence,
+    /// Reads the log for those it is relayed to, and notes how far they have it.
+    Relay,
     /// Turns a refresh token over.
     Refresh,
     /// Counts sign-in attempts.
@@ -30,7 +39,7 @@ impl Upkeep {
     /// The database's role for it.
     pub(super) fn role(self) -> &'static str {
         match self {
-            Self::Sequence => "identityd_sequencer",
+            Self::Sequence | Self::Relay => "identityd_sequencer",
             Self::ForgetFacts => "identityd_platform",
             Self::Jobs | Self::Refresh | Self::Throttle | Self::Usage | Self::Lease | Self::Sweep => "none",
         }

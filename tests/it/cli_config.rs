@@ -35,6 +35,40 @@ fn every_mistake_is_named_with_key_and_origin() {
 }
 
 #[test]
+fn settings_of_kafka_go_together_or_are_refused() {
+    let scratch = Scratch::new("kafka");
+    let file = scratch.file("identityd.toml", SOUND);
+    let password = scratch.file("password", "hunter2\n");
+    let password = format!("kafka.password_file={password}");
+    let check = |settings: &[&str]| {
+        let flags = settings.iter().flat_map(|setting| ["--set", setting]);
+        run(&["config", "check", "--config", &file].into_iter().chain(flags).collect::<Vec<_>>())
+    };
+    let brokers = "kafka.brokers=[\"kafka-0.example:9093\"]";
+    let whole = check(&[brokers, "kafka.username=u", &password, "kafka.ca_file=/etc/ca.pem"]);
+    assert_eq!(whole.code, 0, "{whole:?}");
+    assert_eq!(check(&["kafka.security=plaintext"]).code, 0, "without brokers nothing of it counts");
+    for (settings, keys) in [
+        ([brokers, ""].as_slice(), ["kafka.username", "kafka.password"].as_slice()),
+        (&["kafka.brokers=[\"kafka-0.example\"]", "kafka.security=ssl"], &["kafka.brokers"]),
+        (
+            &[brokers, "kafka.security=plaintext", "kafka.ca_file=/etc/ca.pem"],
+            &["kafka.security", "kafka.ca_file"],
+        ),
+        (&[brokers, "kafka.security=ssl", &password], &["kafka.password"]),
+        (&[brokers, "kafka.security=ssl", "kafka.audit_topic="], &["kafka.audit_topic"]),
+    ] {
+        let settings: Vec<&str> = settings.iter().copied().filter(|setting| !setting.is_empty()).collect();
+        let refused = check(&settings);
+        assert_eq!(refused.err.matches("\n  kafka.").count(), keys.len(), "{}", refused.err);
+        for key in keys {
+            assert!(refused.err.contains(&format!("\n  {key}: ")), "{key}: {}", refused.err);
+        }
+        assert!(!refused.err.contains("hunter2"));
+    }
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_a_suggestion_wherever_it_stands() {
     let scratch = Scratch::new("unknown");
     let file = scratch.file("identityd.toml", "[databse]\nurl = \"hunter2\"\n");

@@ -25,6 +25,7 @@ const UNOWNED: &[(&str, &str)] = &[
     ("idempotency_keys", "work claims a key with an advisory lock, in SQL"),
     ("jobs", "claimed with SKIP LOCKED on the database's clock, in SQL"),
     ("leases", "held with SKIP LOCKED on the database's clock, in SQL"),
+    ("relay_positions", "one row a topic, moved from where it is in SQL"),
     ("wrapped_keys", "platform reads them before there is a context, in SQL"),
 ];
 /// A line may have so many characters.

@@ -1,5 +1,5 @@
 //! What the types cannot say: values that do not go together, or not in production.
-use super::{Config, ConfigError, Environment, Loaded};
+use super::{Config, ConfigError, Environment, KafkaSecurity, Loaded};
 use url::Host;
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
@@ -63,8 +63,6 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
 
     check_cache(config, &mut refuse);
 
-    let later = "not in this release: leave it out";
-    refuse(!config.kafka.brokers.is_empty(), "kafka.brokers", later);
     refuse(
         config.authentication.mfa_grace_days.is_some(),
         "authentication.mfa_grace_days",
@@ -86,6 +84,7 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
         "mail.url",
         "mail into a directory is for development",
     );
+    errors.extend(kafka_mistakes(loaded));
     errors.extend(vault_mistakes(loaded));
     errors
 }
@@ -167,6 +166,37 @@ fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
         "authentication.network.attempts_per_minute",
         "between 1 and 1000000",
     );
+}
+
+fn kafka_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
+    let kafka = &loaded.config.kafka;
+    if kafka.brokers.is_empty() {
+        return vec![];
+    }
+    let production = loaded.config.environment == Environment::Production;
+    let (plain, login) =
+        (kafka.security == KafkaSecurity::Plaintext, kafka.security == KafkaSecurity::SaslSsl);
+    let no_address = |broker: &String| {
+        let parts = broker.rsplit_once(':');
+        !parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    [
+        (kafka.brokers.iter().any(no_address), "kafka.brokers", "expected host:port for each broker"),
+        (kafka.audit_topic.is_empty(), "kafka.audit_topic", "a topic is needed"),
+        (login && kafka.username.is_none(), "kafka.username", "needed for sasl_ssl"),
+        (login && kafka.password.is_none(), "kafka.password", "needed for sasl_ssl"),
+        (
+            !login && kafka.password.is_some(),
+            "kafka.password",
+            "sent with kafka.security = \"sasl_ssl\" only",
+        ),
+        (plain && kafka.ca_file.is_some(), "kafka.ca_file", "of no use with kafka.security = \"plaintext\""),
+        (plain && production, "kafka.security", "ssl or sasl_ssl is needed in production"),
+    ]
+    .into_iter()
+    .filter(|(refused, ..)| *refused)
+    .map(|(_, key, message)| error(loaded, key, message))
+    .collect()
 }
 
 /// What is needed to open what the configuration names, and is not there.

@@ -21,10 +21,16 @@ const DEFAULTS_SOURCE: &str = "TOML source string";
 /// What figment calls the environment under our prefix.
 const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
 /// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
-const NOT_CONFIGURATION: &[&str] = &["config", "pg_bin", "tools"];
+const NOT_CONFIGURATION: &[&str] = &["config", "kafka_libs", "pg_bin", "tools"];
 /// Keys whose value never appears anywhere.
-const SECRETS: &[&str] =
-    &["database.url", "database.migrate_url", "redis.url", "vault.secret_id", "mail.url"];
+const SECRETS: &[&str] = &[
+    "database.url",
+    "database.migrate_url",
+    "redis.url",
+    "kafka.password",
+    "vault.secret_id",
+    "mail.url",
+];
 /// Below this likeness a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.8;
 
@@ -140,10 +146,11 @@ fn unreadable(path: &Path, origin: &str, error: &std::io::Error) -> ConfigError 
 fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
     /// A key, its value, and the file that may hold it.
     type Pair<'a> = (&'a str, &'a mut Option<Secret<String>>, &'a Option<PathBuf>);
-    let pairs: [Pair<'_>; 5] = [
+    let pairs: [Pair<'_>; 6] = [
         ("database.url", &mut config.database.url, &config.database.url_file),
         ("database.migrate_url", &mut config.database.migrate_url, &config.database.migrate_url_file),
         ("redis.url", &mut config.redis.url, &config.redis.url_file),
+        ("kafka.password", &mut config.kafka.password, &config.kafka.password_file),
         ("vault.secret_id", &mut config.vault.secret_id, &config.vault.secret_id_file),
         ("mail.url", &mut config.mail.url, &config.mail.url_file),
     ];
