@@ -173,6 +173,8 @@ async fn a_password_is_given_and_a_wrong_one_is_said_to_be_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_tls_it_trusts_the_authority_of_the_file_and_no_other() {
+    // As the binary does at its start. Another test may have been first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let place = Scratch::new("redis-tls");
     let openssl = |line: &str| {
         let made = Command::new("openssl").args(line.split(' ')).current_dir(place.path()).output().unwrap();

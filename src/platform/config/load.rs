@@ -23,14 +23,8 @@ const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
 /// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
 const NOT_CONFIGURATION: &[&str] = &["config", "kafka_libs", "pg_bin", "tools"];
 /// Keys whose value never appears anywhere.
-const SECRETS: &[&str] = &[
-    "database.url",
-    "database.migrate_url",
-    "redis.url",
-    "kafka.password",
-    "vault.secret_id",
-    "mail.url",
-];
+const SECRETS: &[&str] =
+    &["database.url", "database.migrate_url", "redis.url", "kafka.password", "vault.secret_id", "mail.url"];
 /// Below this likeness a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.8;
 
