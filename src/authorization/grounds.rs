@@ -5,7 +5,8 @@ use super::{
     table::Table,
 };
 use crate::kernel::{
-    Actor, IdentityId, KeyId, KeyStatus, OperatorId, OrgId, OrgStatus, ServiceAccountId, UserId, UserStatus,
+    Actor, IdentityId, KeyId, KeyStatus, OperatorId, OrgId, OrgStatus, ServiceAccountId, SessionId, UserId,
+    UserStatus,
 };
 
 /// The org concerned, and its state.
@@ -80,7 +81,8 @@ pub(super) fn gather(table: &Table, actor: &Actor, target: Target) -> Option<Gro
     };
     let resource = reader.resource(target, org)?;
     let (principal, insider, scopes, credential) = match *actor {
-        Actor::Person { identity, .. } => {
+        Actor::Person { identity, session } => {
+            reader.session(session)?;
             let (node, insider) = reader.person(identity, org);
             (node, insider, None, "session")
         }
@@ -128,6 +130,12 @@ impl Reader<'_> {
         let known = self.table.keys.get(key)?;
         self.rests_on.push((FactKey::key(key), known.seq));
         known.fact.clone()
+    }
+
+    /// Nothing, unless it is over: then it speaks for nobody.
+    fn session(&mut self, session: SessionId) -> Option<()> {
+        self.rests_on.push((FactKey::session(session), 0));
+        (!self.table.is_session_over(session)).then_some(())
     }
 
     fn resource(&mut self, target: Target, org: Option<OrgState>) -> Option<Node> {

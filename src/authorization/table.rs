@@ -13,6 +13,9 @@ use std::{
     hash::Hash,
 };
 
+/// Fewer ended sessions are not worth looking through.
+const SESSIONS_MIN: usize = 1_000;
+
 /// What is known of one thing, and since which seq. `None`: it no longer holds.
 #[derive(Clone, Debug)]
 pub(super) struct Known<F> {
@@ -40,6 +43,8 @@ pub(super) struct Table {
     pub(super) operators: HashMap<OperatorId, Known<OperatorFact>>,
     pub(super) keys: Keys,
     sessions: HashMap<SessionId, Known<SessionFact>>,
+    /// How many were left when it was last looked which may be forgotten.
+    sessions_kept: usize,
     members: HashMap<(IdentityId, OrgId), (i64, UserId)>,
     orgs_of: HashMap<IdentityId, HashSet<OrgId>>,
     slugs: HashMap<String, (i64, OrgId)>,
@@ -169,6 +174,15 @@ impl Table {
         self.sessions.get(&session).is_some_and(|known| known.fact.is_some())
     }
 
+    /// Forgets ended sessions of which no access token is left. It looks through them once they have doubled.
+    pub(super) fn forget_sessions(&mut self, now_s: i64) {
+        if self.sessions.len() < 2 * self.sessions_kept.max(SESSIONS_MIN) {
+            return;
+        }
+        self.sessions.retain(|_, known| known.fact.as_ref().is_some_and(|fact| fact.until_s >= now_s));
+        self.sessions_kept = self.sessions.len();
+    }
+
     /// How many facts hold, by kind.
     pub(super) fn counts(&self) -> [(&'static str, usize); 4] {
         fn held<'a, F: 'a>(facts: impl Iterator<Item = &'a Known<F>>) -> usize {
@@ -274,6 +288,21 @@ mod tests {
         table.apply(1, &now(OrgStatus::Active));
         let known = &table.orgs[&org];
         assert_eq!((known.seq, known.fact.as_ref().unwrap().status), (2, OrgStatus::Suspended));
+    }
+
+    #[test]
+    fn ended_sessions_are_forgotten_once_no_token_of_them_is_left() {
+        let mut table = Table::default();
+        let session = |id: usize| SessionId::from_uuid(Uuid::from_u128(id as u128));
+        let identity = Id::from_uuid(Uuid::nil());
+        for id in 0..2 * SESSIONS_MIN {
+            let until_s = if id % 2 == 0 { 99 } else { 100 };
+            let over = Fact::Session(SessionFact { session: session(id), identity, until_s });
+            table.apply(1, &Change::Holds(over));
+        }
+        table.forget_sessions(100);
+        assert_eq!(table.sessions.len(), SESSIONS_MIN);
+        assert!(!table.is_session_over(session(0)) && table.is_session_over(session(1)));
     }
 
     #[test]

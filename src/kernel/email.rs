@@ -1,7 +1,10 @@
 //! E-mail addresses.
 use std::fmt;
 
+/// In octets, of the whole, of what stands before the `@`, and of each label behind it (RFC 5321, 4.5.3.1; RFC 1035, 2.3.4).
 const LEN_MAX: usize = 254;
+const LOCAL_MAX: usize = 64;
+const LABEL_MAX: usize = 63;
 
 /// A lower-cased address with one `@`, that a mail server would take. The only way to hold one is to have parsed it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -14,13 +17,13 @@ impl EmailAddress {
         let (local, domain) = address.split_once('@')?;
         let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"<>()[],;:\\\"".contains(c);
         let label = |label: &str| {
-            !label.is_empty()
+            (1..=LABEL_MAX).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
                 && label.chars().all(|c| c.is_alphanumeric() || c == '-')
         };
         let dots = !local.starts_with('.') && !local.ends_with('.') && !local.contains("..");
-        let valid = !local.is_empty()
+        let valid = (1..=LOCAL_MAX).contains(&local.len())
             && local.chars().all(plain)
             && dots
             && domain.contains('.')
@@ -70,6 +73,11 @@ mod tests {
         ] {
             assert!(EmailAddress::parse(wrong).is_none(), "{wrong:?}");
         }
-        assert!(EmailAddress::parse(&format!("{}@b.c", "a".repeat(300))).is_none());
+        let made = |local: usize, label: usize| {
+            EmailAddress::parse(&format!("{}@{}.c", "a".repeat(local), "b".repeat(label))).is_some()
+        };
+        assert!(made(64, 63) && !made(65, 1) && !made(1, 64));
+        let labels = [&*"b".repeat(63)].repeat(3).join(".");
+        assert!(EmailAddress::parse(&format!("{}@{labels}", "a".repeat(64))).is_none(), "256 octets");
     }
 }

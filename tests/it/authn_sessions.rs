@@ -4,6 +4,7 @@ use crate::{
     http_support::{acme, ask, ask_all, bearing, post_from, request, signed_in, text, told, told_since},
 };
 use actix_web::http::Method;
+use futures_util::future::join_all;
 use identityd::{
     app::{App, Listener},
     authorization::{PlatformRole, Role},
@@ -63,15 +64,20 @@ async fn signing_out_ends_the_session_of_either_token_at_every_path() {
 }
 
 #[actix_web::test]
-async fn signing_out_is_told_and_told_again() {
+async fn signing_out_is_told_once_however_often_it_is_asked_for() {
     let app = acme().await;
     let answer = signed_in(&app).await;
     let before = told(&app).await;
-    let body = json!({ "token": answer["body"]["access_token"] });
-    for _ in 0..2 {
-        let left = app.call(Method::POST, None, "/v1/auth/logout", body.clone()).await;
+    let leave = async |token: &str| {
+        let body = json!({ "token": answer["body"][token] });
+        let left = app.call(Method::POST, None, "/v1/auth/logout", body).await;
         assert_eq!(left["status"], 204, "{left}");
-    }
+    };
+    join_all((0..4).map(|_| leave("access_token"))).await;
+    leave("refresh_token").await;
+    // And when authorization has forgotten it.
+    app.tick(Duration::from_hours(2)).await;
+    leave("access_token").await;
     insta::assert_json_snapshot!(told_since(&app, before).await);
     let reason = app.rows("SELECT revoked_reason FROM sessions").await;
     assert_eq!(reason, json!([{ "revoked_reason": "logout" }]));

@@ -41,7 +41,8 @@ pub(super) async fn list_sessions(work: &Work, ctx: &Ctx, page: Page) -> Result<
     work.read(ctx, permit, async |tx| Ok(store::list(tx, identity, ctx.now, page).await?)).await
 }
 
-/// Ends one of the caller's own sessions. One that is over, or another's, is simply not open.
+/// Ends one of the caller's own sessions. One that is over, or another's, is simply not open: nothing happens, so that
+/// a dead token cannot grow the log.
 #[tracing::instrument(name = "authn.end_session", skip_all, fields(session.id = %session), err(level = "debug"))]
 pub(crate) async fn end_session(
     work: &Work,
@@ -49,22 +50,42 @@ pub(crate) async fn end_session(
     session: SessionId,
     reason: &'static str,
 ) -> Result<(), WorkError> {
-    let Actor::Person { identity, .. } = ctx.actor else { return Ok(()) };
+    let Actor::Person { identity, session: own } = ctx.actor else { return Ok(()) };
+    if session == own && work.state().is_session_over(session) {
+        return Ok(());
+    }
     let permit = work.permit(ctx, Action::SelfManage, Target::Account).await?;
     let ended = work.write(ctx, permit, async |tx| {
         let ended = store::end(tx, identity, Some(session), None, None, reason).await?;
-        tell(tx, &ended);
-        let event = match ended.first().and_then(|session| session.org) {
+        let Some(first) = ended.first() else { return Err(EndError::NotOpen) };
+        let event = match first.org {
             Some(org) => tx.event_on(org, session),
             None => tx.event(session),
         };
-        // Over before, or another's: the log must not say that it ended now.
-        let session = if ended.is_empty() { "not_open" } else { "ended" };
-        let event = event.detail(json!({ "session": session, "reason": reason }));
-        Ok::<_, WorkError>(Audited::new(ended.len(), event))
+        tell(tx, &ended);
+        Ok(Audited::new((), event.detail(json!({ "session": "ended", "reason": reason }))))
     });
-    work.metrics().sessions_revoked(ended.await?);
+    match ended.await {
+        Ok(()) => work.metrics().sessions_revoked(1),
+        Err(EndError::NotOpen) => (),
+        Err(EndError::Work(error)) => return Err(error),
+    }
     Ok(())
+}
+
+/// Why a session was not ended.
+#[derive(Debug, thiserror::Error)]
+enum EndError {
+    #[error("the session is not open")]
+    NotOpen,
+    #[error(transparent)]
+    Work(#[from] WorkError),
+}
+
+impl From<diesel::result::Error> for EndError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Work(error.into())
+    }
 }
 
 /// Ends a person's sessions in another use case's write. Answers how many.
