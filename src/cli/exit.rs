@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 pub(super) const HELP: &str = "\
 Exit codes: 0 it went well; 1 it did not; 2 the command line is wrong; 3 not permitted; 4 not found; 5 conflict;
-6 a difference was found; 7 timeout; 8 not verified.";
+6 a difference was found; 7 timeout; 8 not verified; 9 a check failed.";
 
 /// The exit code of the process. The numbers are API: never change one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub enum Exit {
     Timeout,
     /// A signature, a chain or a proof does not hold.
     Unverified,
+    /// `doctor` found something that does not work.
+    Unwell,
 }
 
 impl Exit {
@@ -47,6 +49,7 @@ impl From<Exit> for ExitCode {
             Exit::Difference => 6,
             Exit::Timeout => 7,
             Exit::Unverified => 8,
+            Exit::Unwell => 9,
         })
     }
 }

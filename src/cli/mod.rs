@@ -5,6 +5,7 @@ mod config;
 mod dev;
 mod dev_serve;
 mod difference;
+mod doctor;
 mod exit;
 mod export;
 mod healthcheck;
@@ -78,6 +79,8 @@ enum Command {
     /// Make the keys that Vault wraps, or wrap them anew
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Look at everything that a process needs, and say what is wrong, why it matters and how to mend it
+    Doctor(doctor::Options),
     /// Show and check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -126,6 +129,7 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Command::Bootstrap(options) => bootstrap::run(&global, options),
         Command::Migrate(command) => migrate::run(&global, command),
         Command::Keys(command) => keys::run(&global, command),
+        Command::Doctor(options) => doctor::run(&global, options),
         Command::Config(command) => config::run(&global, command),
         Command::Openapi => openapi::run(),
         Command::Policy(command) => policy::run(command),

@@ -73,15 +73,24 @@ pub(super) async fn up(
 pub(super) async fn check(database: &Database) -> anyhow::Result<()> {
     let mut conn = database.connect().await.context("database.url: the database cannot be reached")?;
     role::check(&mut conn).await??;
-    match migrations::level(&mut conn).await? {
-        Level::Current => Ok(()),
-        Level::Empty => bail!("the database is empty: run `identityd migrate up`"),
-        Level::Behind(count) => {
-            bail!("the database is {count} migrations behind: run `identityd migrate up`")
-        }
-        Level::Ahead => {
-            note("the database is of a newer release; this one goes on beside it");
-            Ok(())
-        }
+    let level = migrations::level(&mut conn).await?;
+    if let Some(lacking) = lacking(level) {
+        bail!("{lacking}: run `identityd migrate up`");
+    }
+    if level == Level::Ahead {
+        note(AHEAD);
+    }
+    Ok(())
+}
+
+/// What a process says beside whose release there is a newer one.
+pub(super) const AHEAD: &str = "the database is of a newer release; this one goes on beside it";
+
+/// Why no process starts on a database at this level, if none does.
+pub(super) fn lacking(level: Level) -> Option<String> {
+    match level {
+        Level::Empty => Some("the database is empty".to_owned()),
+        Level::Behind(count) => Some(format!("the database is {count} migrations behind")),
+        Level::Current | Level::Ahead => None,
     }
 }

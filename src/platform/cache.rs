@@ -3,10 +3,12 @@
 //! **Invariant:** nothing in here is truth. Whatever is lost or late changes when something happens, never what; every
 //! call is bounded; and while Redis does not answer, nobody waits for it.
 mod bucket;
+mod inspect;
 mod memory;
 mod redis;
 
 pub use bucket::{Rate, Taken};
+pub use inspect::{Inspected, inspect};
 pub use memory::Memory;
 pub use redis::Redis;
 
@@ -22,7 +24,7 @@ pub enum Cache {
     Redis(Arc<Redis>),
 }
 
-/// What is wrong with the settings. That Redis does not answer is none of it.
+/// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error("redis.url is not a Redis URL such as rediss://:password@host:6379")]
@@ -31,6 +33,9 @@ pub enum CacheError {
     Authorities(#[source] io::Error),
     #[error("no pool of Redis connections can be made")]
     Pool(#[from] deadpool_redis::BuildError),
+    /// Only `inspect` says so: a process goes on without it.
+    #[error("Redis {0}")]
+    Failed(&'static str),
 }
 
 impl Cache {

@@ -85,6 +85,18 @@ impl Mailer {
         Ok(Self { from: "identityd@localhost".parse()?, transport: Transport::Memory(Mutex::default()) })
     }
 
+    /// Connects, with TLS and login as to send, and sends nothing.
+    pub async fn check(&self) -> Result<(), MailError> {
+        match &self.transport {
+            Transport::Smtp(smtp) => match tokio::time::timeout(SEND_MAX, smtp.test_connection()).await {
+                Ok(Ok(true)) => Ok(()),
+                Ok(Ok(false)) | Err(_) => Err(MailError::Timeout),
+                Ok(Err(error)) => Err(error.into()),
+            },
+            Transport::Dir(_) | Transport::Memory(_) => Ok(()),
+        }
+    }
+
     /// The domain of Message-IDs.
     pub fn domain(&self) -> &str {
         self.from.email.domain()

@@ -4,7 +4,7 @@
 mod catalogue;
 mod roles;
 
-pub use catalogue::describe;
+pub use catalogue::{Area, Difference, describe};
 pub use roles::ROLES;
 
 use super::db::Database;
@@ -171,9 +171,14 @@ pub async fn check(database: &Database) -> Result<Vec<String>, MigrateError> {
     }
     if lines.is_empty() {
         // Before that, every difference would only repeat which migrations are missing.
-        lines = catalogue::differences(&describe(&mut connection).await?);
+        lines = differences(&mut connection).await?.into_iter().map(|difference| difference.text).collect();
     }
     Ok(lines)
+}
+
+/// What the database has otherwise than this binary's migrations make it. Changes nothing, and any role may ask.
+pub async fn differences(connection: &mut AsyncPgConnection) -> Result<Vec<Difference>, MigrateError> {
+    Ok(catalogue::differences(&describe(connection).await?))
 }
 
 /// How far the database is, for whoever is about to serve from it. The service's own role may ask.

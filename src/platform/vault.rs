@@ -8,9 +8,11 @@
 //! **Invariant:** after a login that failed or was of no use there is none before a pause, which doubles to a minute, and
 //! is a minute at once where somebody has to mend a setting.
 mod error;
+mod inspect;
 mod session;
 
 pub use error::VaultError;
+pub use inspect::TransitKey;
 
 use super::{
     clock::Clock, config, health::Health, keys::KEY_LEN, secret::Secret, tasks::Stop, telemetry::chain,
@@ -62,6 +64,17 @@ struct Standing {
     /// No login before that.
     rest_until: Duration,
     confirmed_at: Option<Duration>,
+}
+
+impl Inner {
+    /// Made at the first call, on a thread that may block.
+    fn http(&self) -> Result<Client, VaultError> {
+        let http = match self.http.get() {
+            Some(http) => http.clone(),
+            None => self.settings.client()?,
+        };
+        Ok(self.http.get_or_init(|| http).clone())
+    }
 }
 
 impl Drop for Inner {
@@ -254,13 +267,7 @@ impl Vault {
             return Err(VaultError::Resting);
         }
         let inner = Arc::clone(&self.0);
-        let log_in = move || {
-            let http = match inner.http.get() {
-                Some(http) => http.clone(),
-                None => inner.settings.client()?,
-            };
-            inner.settings.log_in(inner.http.get_or_init(|| http).clone(), now)
-        };
+        let log_in = move || inner.settings.log_in(inner.http()?, now);
         let session = match self.blocking(log_in).await {
             Ok(session) => Arc::new(session),
             Err(error) => {

@@ -223,6 +223,16 @@ impl<'b> Place<'b> {
         self.root("POST", &path, &json!({ "policy": policy }));
     }
 
+    /// What the documented policy of the service is: to unwrap, and to see what the key is.
+    pub fn permit_reading(&self, role: &str) {
+        let transit = self.transit();
+        let policy = format!(
+            "path \"{transit}/decrypt/identityd\" {{ capabilities = [\"update\"] }}\n\
+             path \"{transit}/keys/*\" {{ capabilities = [\"read\"] }}"
+        );
+        self.root("POST", &format!("sys/policies/acl/{}", self.policy(role)), &json!({ "policy": policy }));
+    }
+
     pub fn root(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.bao.within(&self.namespace, method, path, body).unwrap();
         assert!(status < 300, "{method} {path}: {status} {answer}");

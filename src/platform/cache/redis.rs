@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 /// How long a request may wait for Redis, once: whoever waited in vain is the last one to ask.
 const CALL_MAX: Duration = Duration::from_millis(250);
 const SEND_MAX: Duration = Duration::from_millis(500);
-const CONNECT_MAX: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// For how long the server holds a question that it has nothing to answer to. An idle follower knows after this time,
 /// and not sooner, that Redis answers.
@@ -52,7 +52,7 @@ const FIELD: &str = "w";
 const NAME: &str = "redis";
 
 /// GCRA on the server's own clock, in microseconds: answers for how long there is none left, or 0.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
          local now, every, burst = t[1] * 1000000 + t[2], tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -80,7 +80,7 @@ pub struct Redis {
 
 /// Why a call did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("Redis refuses, or is out of reach")]
     Redis(#[from] RedisError),
     #[error("no connection to Redis")]
@@ -91,7 +91,7 @@ enum Failure {
 
 impl Failure {
     /// For whoever runs this: without addresses.
-    fn detail(&self) -> &'static str {
+    pub(super) fn detail(&self) -> &'static str {
         match self {
             Self::Redis(error) if error.kind() == ErrorKind::AuthenticationFailed => "refuses the password",
             Self::Redis(error) if error.is_connection_refusal() => "refuses connections",
@@ -109,14 +109,7 @@ impl Redis {
         metrics: &Metrics,
         health: &Health,
     ) -> Result<Self, CacheError> {
-        let client = match &settings.ca_file {
-            Some(path) => {
-                let root_cert = Some(fs::read(path).map_err(CacheError::Authorities)?);
-                Client::build_with_tls(url.expose().as_str(), TlsCertificates { client_tls: None, root_cert })
-            }
-            None => Client::open(url.expose().as_str()),
-        };
-        let client = client.map_err(CacheError::Url)?;
+        let client = client(url, settings)?;
         let info = client.get_connection_info().clone();
         let manager = Manager::new_with_config(info, bounds(CALL_MAX)).map_err(CacheError::Url)?;
         let pool = Pool::builder(manager).max_size(CONNECTIONS_MAX).runtime(Runtime::Tokio1).build()?;
@@ -295,7 +288,19 @@ impl Redis {
     }
 }
 
-fn bounds(response_max: Duration) -> AsyncConnectionConfig {
+/// Connects to nobody yet.
+pub(super) fn client(url: &Secret<String>, settings: &config::Redis) -> Result<Client, CacheError> {
+    let client = match &settings.ca_file {
+        Some(path) => {
+            let root_cert = Some(fs::read(path).map_err(CacheError::Authorities)?);
+            Client::build_with_tls(url.expose().as_str(), TlsCertificates { client_tls: None, root_cert })
+        }
+        None => Client::open(url.expose().as_str()),
+    };
+    client.map_err(CacheError::Url)
+}
+
+pub(super) fn bounds(response_max: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_MAX))
         .set_response_timeout(Some(response_max))

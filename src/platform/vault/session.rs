@@ -5,7 +5,7 @@ use hashicorp_vault::client::{EndpointResponse, HttpVerb, TokenData, VaultClient
 use reqwest::{
     Certificate,
     blocking::Client,
-    header::{HeaderMap, HeaderValue},
+    header::{DATE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -107,6 +107,18 @@ impl Settings {
             authorities.push(Certificate::from_der(&der?)?);
         }
         if authorities.is_empty() { Err("there is none".into()) } else { Ok(authorities) }
+    }
+
+    /// When an answer was given that needs no login, by Vault's own clock.
+    pub(super) fn date(&self, http: &Client) -> Result<Option<String>, VaultError> {
+        let path = "sys/health";
+        let url = self.address.join(&format!("/v1/{path}")).map_err(|_| VaultError::Form)?;
+        let answer = http.get(url).send().map_err(VaultError::of_http)?;
+        match answer.status().as_u16() {
+            // Not initialized: of no more use than sealed.
+            501 | 503 => Err(VaultError::Sealed),
+            _ => Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned)),
+        }
     }
 
     /// Logs in by AppRole. Not by the transport's own call, which takes no client and no other mount.
