@@ -89,6 +89,23 @@ volumeMounts:
 {{ include "identityd.restricted" . }}
 {{- end -}}
 
+{{- /* Not empty where the brokers ask for a password. */ -}}
+{{- define "identityd.kafkaLogin" -}}
+{{- if and (dig "kafka" "brokers" "" .Values.config) (eq (dig "kafka" "security" "sasl_ssl" .Values.config) "sasl_ssl") -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{- /* One more source of the volume `secrets`: a ConfigMap with certificate authorities, where one is named. */ -}}
+{{- define "identityd.ca" -}}
+{{- if .ca.name }}
+- configMap:
+    name: {{ .ca.name }}
+    items:
+      - {key: {{ .ca.key }}, path: {{ .path }}}
+{{- end }}
+{{- end -}}
+
 {{- /* For a mode that stays up. */ -}}
 {{- define "identityd.probes" -}}
 startupProbe:
@@ -139,27 +156,29 @@ volumes:
             name: {{ .Values.secrets.mail.name }}
             items:
               - {key: {{ .Values.secrets.mail.key }}, path: mail-url}
-        {{- with .Values.databaseCa }}
-        {{- if .name }}
-        - configMap:
-            name: {{ .name }}
-            items:
-              - {key: {{ .key }}, path: database-ca.pem}
-        {{- end }}
-        {{- end }}
+        {{- include "identityd.ca" (dict "ca" .Values.databaseCa "path" "database-ca.pem") | indent 8 }}
         {{- if $vault }}
         - secret:
             name: {{ .Values.secrets.vault.name }}
             items:
               - {key: {{ .Values.secrets.vault.key }}, path: vault-secret-id}
-        {{- with .Values.vaultCa }}
-        {{- if .name }}
-        - configMap:
-            name: {{ .name }}
+        {{- include "identityd.ca" (dict "ca" .Values.vaultCa "path" "vault-ca.pem") | indent 8 }}
+        {{- end }}
+        {{- if .Values.redis.enabled }}
+        - secret:
+            name: {{ .Values.secrets.redis.name }}
             items:
-              - {key: {{ .key }}, path: vault-ca.pem}
+              - {key: {{ .Values.secrets.redis.key }}, path: redis-url}
+        {{- include "identityd.ca" (dict "ca" .Values.redisCa "path" "redis-ca.pem") | indent 8 }}
         {{- end }}
+        {{- if include "identityd.kafkaLogin" . }}
+        - secret:
+            name: {{ .Values.secrets.kafka.name }}
+            items:
+              - {key: {{ .Values.secrets.kafka.key }}, path: kafka-password}
         {{- end }}
+        {{- if dig "kafka" "brokers" "" .Values.config }}
+        {{- include "identityd.ca" (dict "ca" .Values.kafkaCa "path" "kafka-ca.pem") | indent 8 }}
         {{- end }}
   {{- if not $vault }}
   - name: keys-secret
