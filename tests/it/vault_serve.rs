@@ -1,12 +1,18 @@
-//! `identityd serve` in production: on PostgreSQL, SMTP and a real OpenBao, which is there, sealed, frozen or gone.
+//! `identityd serve` in production: on PostgreSQL, SMTP and a real OpenBao, which is there, slow, sealed, frozen or gone.
 use crate::{
     app::server,
     cli_support::{Scratch, ScratchDatabase, ask, identityd},
+    fault_proxy::{Fault, FaultProxy, Upstream},
     process::{Served, mailed_token, migrated, until},
     vault_support::{Bao, Place, SERVICE, SETUP},
 };
 use serde_json::{Value, json};
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Runtime;
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -189,6 +195,80 @@ fn a_login_that_is_taken_away_for_good_is_told_and_stops_new_keys() {
     until(&failing(refused), || readiness(&server));
     assert_eq!(issue(&server, &admin).0, 503);
     assert_eq!(validity(&server, &key["secret"]), "active");
+}
+
+#[test]
+fn a_login_that_is_taken_away_once_is_followed_by_another() {
+    let bao = Bao::shared();
+    let production = Production::with_keys(&bao, "revoked");
+    let server = production.serve();
+    let email = format!("ada@revoked{}.example", std::process::id());
+    let admin = administrator(&production, &server, &email);
+    let accessors = || -> Vec<Value> {
+        let logins = production.vault.logins().into_iter();
+        let of_service = logins.filter(|login| login["meta"]["role_name"] == SERVICE);
+        of_service.map(|login| login["accessor"].clone()).collect()
+    };
+    let before = accessors();
+    for accessor in &before {
+        production.vault.revoke(&json!({ "accessor": accessor }));
+    }
+    until(&1, || accessors().len());
+    assert!(accessors().iter().all(|accessor| !before.contains(accessor)));
+    until(&(200, json!({ "status": "ok", "required": false })), || readiness(&server));
+    assert_eq!(issue(&server, &admin).0, 201);
+}
+
+/// docs/OPERATIONS.md: how long an answer may take, and how often Vault is asked.
+const TIMEOUT: Duration = Duration::from_secs(6);
+const ASKED_EVERY: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_slow_vault_makes_a_start_slow_and_nothing_else_until_it_is_too_slow() {
+    let bao = Bao::shared();
+    let mut production = Production::with_keys(&bao, "slow");
+    let upstream = server("TEST_VAULT_ADDRESS").strip_prefix("http://").unwrap().parse().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let network = runtime.block_on(FaultProxy::before(Upstream::Tcp(upstream)));
+    production.service.push(format!("vault.address=http://{}", network.address));
+    production.service.push(format!("vault.timeout_seconds={}", TIMEOUT.as_secs()));
+
+    // There and back: each answer takes five seconds.
+    let answer = Duration::from_secs(5);
+    network.set(Fault::Delay(answer / 2));
+    let (server, start) = timed(|| production.serve());
+    println!("a start with a Vault that answers after {answer:?}: {start:?}");
+    // The command that makes the first token starts too.
+    network.set(Fault::None);
+    let email = format!("ada@slow{}.example", std::process::id());
+    let admin = administrator(&production, &server, &email);
+    network.set(Fault::Delay(answer / 2));
+    until(&(200, json!({ "status": "ok", "required": false })), || readiness(&server));
+    let ((status, key), took) = timed(|| issue(&server, &admin));
+    assert_eq!(status, 201, "{key}");
+    assert!(took < answer, "to issue a key asks nobody, and took {took:?}");
+    let ((), took) = timed(|| (0..100).for_each(|_| assert_eq!(validity(&server, &key["secret"]), "active")));
+    assert!(took < answer, "key checks ask nobody, and a hundred took {took:?}");
+
+    network.set(Fault::Delay(TIMEOUT));
+    let ((), noticed) = timed(|| until(&503, || issue(&server, &admin).0));
+    println!("a Vault that became too slow is noticed after {noticed:?}");
+    // The last good answer may still have been on its way.
+    assert!(noticed < answer + ASKED_EVERY + TIMEOUT, "{noticed:?}");
+    until(&failing("Vault does not answer in time"), || readiness(&server));
+    let ((status, refused), took) = timed(|| issue(&server, &admin));
+    assert_eq!((status, &refused["code"]), (503, &json!("VAULT_UNAVAILABLE")), "{refused}");
+    assert!(took < answer, "to refuse asks nobody, and took {took:?}");
+    assert_eq!(validity(&server, &key["secret"]), "active");
+
+    network.set(Fault::None);
+    until(&(200, json!({ "status": "ok", "required": false })), || readiness(&server));
+    assert_eq!(issue(&server, &admin).0, 201);
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    (work(), began.elapsed())
 }
 
 #[test]
