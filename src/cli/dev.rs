@@ -144,7 +144,7 @@ fn configuration(global: &Global, options: &Options, directory: &DataDir) -> Res
     ];
     let mut flags = global.flags.clone();
     flags.extend(options.port.map(|port| Flag::new("http.listen", local(port))));
-    load_over(WHOSE, &presets, global.file().as_deref(), &flags).map_err(Misconfigured)
+    load_over(WHOSE, &presets, global.file().as_ref(), &flags).map_err(Misconfigured)
 }
 
 impl Listeners {

@@ -51,7 +51,7 @@ pub(super) fn run(global: &Global, Options { output }: Options) -> anyhow::Resul
 }
 
 async fn examine(global: &Global) -> Vec<Check> {
-    let loaded = match global.load() {
+    let loaded = match global.survey() {
         Ok(loaded) => loaded,
         Err(Misconfigured(mistakes)) => {
             let others = [database::ALL, services::ALL, vault::ALL, public_url::ALL].concat();

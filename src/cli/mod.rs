@@ -27,7 +27,7 @@ use crate::{
     app::{Adapters, App, database_of},
     kernel::{Actor, Ctx, Token, TokenKind, Workload},
     platform::{
-        config::{self as configuration, Config, ConfigError, Flag, Loaded, surroundings},
+        config::{self as configuration, Config, ConfigError, ConfigFile, Flag, Loaded, surroundings},
         entropy::Entropy,
     },
 };
@@ -142,26 +142,34 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
 impl Global {
     /// Reads every layer. What is read may still not go together: `checked` looks at that too.
     fn load(&self) -> Result<Loaded, Misconfigured> {
-        configuration::load(self.file().as_deref(), &self.flags).map_err(Misconfigured)
+        configuration::load(self.file().as_ref(), &self.flags).map_err(Misconfigured)
+    }
+
+    /// The same, with what can be used of it, for whoever names every mistake.
+    fn survey(&self) -> Result<Loaded, Misconfigured> {
+        let surveyed = configuration::survey("", &[], self.file().as_ref(), &self.flags);
+        surveyed.map_err(|mistake| Misconfigured(vec![mistake]))
     }
 
     /// The configuration, if its values go together.
     fn checked(&self) -> Result<Config, Misconfigured> {
-        let loaded = self.load()?;
+        let loaded = self.survey()?;
         Misconfigured::unless_none(configuration::check(&loaded))?;
         Ok(loaded.config)
     }
 
     /// The same, if nothing is missing that a process needs; `mail`: also to send mail.
     fn complete(&self, mail: bool) -> Result<Config, Misconfigured> {
-        let loaded = self.load()?;
+        let loaded = self.survey()?;
         let mistakes = [configuration::check(&loaded), configuration::missing(&loaded, mail)].concat();
         Misconfigured::unless_none(mistakes)?;
         Ok(loaded.config)
     }
 
-    fn file(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(surroundings::config_file)
+    fn file(&self) -> Option<ConfigFile> {
+        let named = |named_by| move |path| ConfigFile { path, named_by };
+        let typed = self.config.clone().map(named("--config"));
+        typed.or_else(|| surroundings::config_file().map(named("environment variable IDENTITYD_CONFIG")))
     }
 }
 

@@ -38,6 +38,11 @@ pub enum CacheError {
     Failed(&'static str),
 }
 
+/// Can `Cache::open` read it?
+pub fn is_url(url: &str) -> bool {
+    deadpool_redis::redis::Client::open(url).is_ok()
+}
+
 impl Cache {
     /// What the configuration names; without a URL, memory. It connects when asked, not before.
     pub fn open(

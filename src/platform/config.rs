@@ -1,9 +1,12 @@
 //! Configuration: defaults < file < environment < flags. The only reader of the environment.
 mod check;
 mod load;
+mod origin;
+mod reference;
 
 pub use check::{check, is_vault_name, missing};
-pub use load::{ConfigError, Flag, Loaded, load, load_over, reference};
+pub use load::{ConfigError, ConfigFile, Flag, Loaded, load, load_over, survey};
+pub use reference::reference;
 
 use super::secret::Secret;
 use ipnet::IpNet;

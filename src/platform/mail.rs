@@ -13,6 +13,8 @@ use std::{
 };
 use url::{Host, Url};
 
+type Smtp = AsyncSmtpTransport<Tokio1Executor>;
+
 const SEND_MAX: Duration = Duration::from_secs(20);
 const CONNECTIONS_MAX: u32 = 4;
 
@@ -23,7 +25,7 @@ pub struct Mailer {
 }
 
 enum Transport {
-    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Smtp(Box<Smtp>),
     Dir(PathBuf),
     Memory(Mutex<Vec<Mail>>),
 }
@@ -72,7 +74,7 @@ impl Mailer {
             }
             None if url.starts_with("smtp://") || url.starts_with("smtps://") => {
                 let pool = lettre::transport::smtp::PoolConfig::new().max_size(CONNECTIONS_MAX);
-                let smtp = AsyncSmtpTransport::<Tokio1Executor>::from_url(&with_tls(url)?)?;
+                let smtp = Smtp::from_url(&with_tls(url)?)?;
                 Transport::Smtp(Box::new(smtp.timeout(Some(SEND_MAX)).pool_config(pool).build()))
             }
             None => return Err(MailError::Url),
@@ -135,6 +137,16 @@ impl Mailer {
             Transport::Smtp(_) | Transport::Dir(_) => vec![],
         }
     }
+}
+
+/// Can `Mailer::open` read it?
+pub fn is_url(url: &str) -> bool {
+    url.starts_with("file:") || with_tls(url).is_ok_and(|url| Smtp::from_url(&url).is_ok())
+}
+
+/// Can mails be sent under this name?
+pub fn is_sender(text: &str) -> bool {
+    text.parse::<Mailbox>().is_ok()
 }
 
 /// lettre speaks in clear over `smtp://` unless it is told `tls=`. A mail holds a token: it is told, unless the URL says

@@ -13,7 +13,7 @@ use opentelemetry_sdk::{
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _};
+use tracing_subscriber::{EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt as _};
 
 const SERVICE: &str = "identityd";
 /// Anybody can send what is no HTTP: that is no error of ours. What is set comes after it and decides.
@@ -23,7 +23,7 @@ const QUIET: &str = "actix_http=off";
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("telemetry.log is no filter")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     #[error("telemetry.otlp_endpoint cannot be used")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     #[error("logging was set up before")]
@@ -60,8 +60,7 @@ pub fn start(config: &Telemetry) -> Result<Guard, TelemetryError> {
         }
     };
     // The transport to Vault writes whole answers, with what it was asked to unwrap, at its finest level.
-    let filter =
-        EnvFilter::try_new(format!("{QUIET},{}", config.log))?.add_directive("hashicorp_vault=off".parse()?);
+    let filter = filter(&config.log)?.add_directive("hashicorp_vault=off".parse()?);
     let mut layers = vec![lines.with_filter(filter).boxed()];
     let mut guard = Guard::default();
     if let Some(endpoint) = &config.otlp_endpoint {
@@ -73,6 +72,15 @@ pub fn start(config: &Telemetry) -> Result<Guard, TelemetryError> {
     }
     tracing::subscriber::set_global_default(Registry::default().with(layers))?;
     Ok(guard)
+}
+
+fn filter(log: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{log}"))
+}
+
+/// Can `start` read it?
+pub fn is_filter(log: &str) -> bool {
+    filter(log).is_ok()
 }
 
 fn provider(endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryError> {

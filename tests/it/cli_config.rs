@@ -23,15 +23,77 @@ fn a_sound_configuration_is_said_to_be_so() {
 #[test]
 fn every_mistake_is_named_with_key_and_origin() {
     let scratch = Scratch::new("mistakes");
-    let file = scratch.file("identityd.toml", "[http]\nlisten = \"everywhere\"\n");
-    let checked = run(&["config", "check", "--config", &file]);
-    let said = format!("http.listen: invalid socket address syntax ({file})");
-    assert!(checked.code == 1 && checked.out.is_empty() && checked.err.contains(&said), "{checked:?}");
-
-    let together = run(&["config", "check", "--set", "http.concurrency_max=0", "--set", "keys.file=k"]);
-    for key in ["http.public_url", "http.concurrency_max", "keys.file"] {
-        assert!(together.err.contains(&format!("\n  {key}: ")), "{}", together.err);
+    let text = "colour = \"red\"\n[http]\nlisten = \"everywhere\"\ncors.origins = [\"https://portal.example/\"]\n\
+        [authentication]\nsession_hours = 0\nsession_idle_hours = \"long\"\n\
+        [telemetry]\nlog = \"identityd=loud=\"\n[mail]\nfrom = \"nobody\"\n";
+    let file = scratch.file("identityd.toml", text);
+    let secret = scratch.file("mail-url", "smtp://:hunter2@\n");
+    let output = identityd(&["config", "check", "--config", &file])
+        .args([
+            "--set",
+            "database.url=postgres://app:hunter2@db:none/x",
+            "--set",
+            "redis.url=redis://:hunter2@[::",
+        ])
+        .args([
+            "--set",
+            "vault.secret_id_file=/nowhere",
+            "--set",
+            "http.concurrency_max=0",
+            "--set",
+            "keys.file=k",
+        ])
+        .args(["--set", "vault.address=https://vault", "--set", "vault.role_id=r"])
+        .env("IDENTITYD_MAIL__URL_FILE", &secret)
+        .env("IDENTITYD_HTTP__DRAIN_SECONDS", "soon")
+        .env("IDENTITYD_DATABASE__MIGRATE_URL", "hunter2")
+        .env("IDENTITYD_TELEMETRY__OTLP_ENDPOINT", "collector:4318")
+        .output()
+        .unwrap();
+    let checked = Outcome::from(output);
+    assert!(checked.code == 1 && checked.out.is_empty() && !checked.err.contains("hunter2"), "{checked:?}");
+    let variable = |name: &str| format!("environment variable IDENTITYD_{name}");
+    let flag = |key: &str| format!("flag --set {key}=…");
+    for (key, words, origin) in [
+        ("colour", "there is no such key", format!("{file}:1")),
+        ("http.listen", "invalid socket address syntax", format!("{file}:3")),
+        ("http.cors.origins", "expected origins", format!("{file}:4")),
+        ("authentication.session_hours", "at least 1", format!("{file}:6")),
+        ("authentication.session_idle_hours", "invalid type", format!("{file}:7")),
+        ("telemetry.log", "not a filter", format!("{file}:9")),
+        ("mail.from", "expected an address", format!("{file}:11")),
+        ("mail.url", "expected smtp://", variable("MAIL__URL_FILE")),
+        ("http.drain_seconds", "invalid type", variable("HTTP__DRAIN_SECONDS")),
+        ("database.migrate_url", "not a PostgreSQL URL", variable("DATABASE__MIGRATE_URL")),
+        ("telemetry.otlp_endpoint", "expected http://", variable("TELEMETRY__OTLP_ENDPOINT")),
+        ("database.url", "not a PostgreSQL URL", flag("database.url")),
+        ("redis.url", "not a Redis URL", flag("redis.url")),
+        ("vault.secret_id_file", "the file cannot be read", flag("vault.secret_id_file")),
+        ("http.concurrency_max", "at least 1", flag("http.concurrency_max")),
+        ("keys.file", "a key file is for development", flag("keys.file")),
+        ("http.public_url", "https:// is needed in production", "not set".to_owned()),
+    ] {
+        let line = checked.err.lines().find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
+        let told =
+            line.is_some_and(|line| line.starts_with(words) && line.ends_with(&format!(" ({origin})")));
+        assert!(told, "{key}: {words} … ({origin})\n{}", checked.err);
     }
+    assert_eq!(checked.err.lines().count(), 1 + 17, "each once, and nothing else: {}", checked.err);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_of_whom_named_it() {
+    let typed = run(&["config", "check", "--config", "/nowhere"]);
+    assert!(typed.code == 1 && typed.err.contains("/nowhere: the file cannot be read"), "{typed:?}");
+    assert!(typed.err.ends_with(" (--config)\n"), "{typed:?}");
+    let named = identityd(&["config", "check"]).env("IDENTITYD_CONFIG", "/nowhere").output().unwrap();
+    let named = Outcome::from(named);
+    assert!(named.err.ends_with(" (environment variable IDENTITYD_CONFIG)\n"), "{named:?}");
+    let scratch = Scratch::new("syntax");
+    let file = scratch.file("identityd.toml", "[http]\nworkers = 1\n[mail]\nurl = smtp://:hunter2@x\n");
+    let broken = run(&["config", "check", "--config", &file]);
+    assert!(broken.err.ends_with(&format!("{file}: this is no TOML ({file}:4)\n")), "{broken:?}");
+    assert!(!broken.err.contains("hunter2"));
 }
 
 #[test]
@@ -83,7 +145,8 @@ fn an_unknown_key_is_refused_with_a_suggestion_wherever_it_stands() {
     assert!(by_variable.err.contains(&format!("{typed} ({variable})")), "{by_variable:?}");
     let by_file = run(&["config", "show", "--config", &file]);
     assert!(
-        by_file.err.contains("databse: there is no such key") && by_file.err.contains(&file),
+        by_file.err.contains("databse.url: there is no such key; did you mean database.url?")
+            && by_file.err.contains(&format!("({file}:2)")),
         "{by_file:?}"
     );
     assert!(!by_file.err.contains("hunter2"));
@@ -102,7 +165,7 @@ fn a_later_layer_wins_and_says_where_a_value_is_from() {
         .unwrap();
     let shown = Outcome::from(output).out;
     for line in [
-        &format!("http.drain_seconds = 1  # {file}\n"),
+        &format!("http.drain_seconds = 1  # {file}:2\n"),
         "http.workers = 2  # environment variable IDENTITYD_HTTP__WORKERS\n",
         "http.concurrency_max = 3  # flag --set http.concurrency_max=…\n",
         "http.request_timeout_seconds = 30  # default\n",
@@ -128,6 +191,7 @@ fn a_secret_is_masked_and_may_be_in_a_file() {
     let both = run(&["config", "check", "--set", &flag, "--set", "database.url=postgres://u:hunter2@h/d"]);
     assert!(both.err.contains("give either database.url or database.url_file, not both"), "{both:?}");
     assert!(both.code == 1 && !both.err.contains("hunter2"));
+    assert!(both.err.contains("(flag --set database.url_file=…)"), "{both:?}");
     let gone = run(&["config", "check", "--set", "database.url_file=/nowhere"]);
     assert!(gone.code == 1 && gone.err.contains("database.url_file: the file cannot be read"), "{gone:?}");
 }

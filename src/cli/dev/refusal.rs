@@ -15,8 +15,7 @@ pub(super) fn unless_a_desk(loaded: &Loaded) -> anyhow::Result<()> {
         return Err(refused("this is a pod (KUBERNETES_SERVICE_HOST is set)").into());
     }
     let config = &loaded.config;
-    let origin = |key: &str| loaded.origin(key).or_else(|| loaded.origin(&format!("{key}_file")));
-    let said = |key: &str| format!("{key} ({})", origin(key).unwrap_or_default());
+    let said = |key: &str| format!("{key} ({})", loaded.origin(key).unwrap_or_default());
     if config.environment != Environment::Development {
         return Err(refused(&format!("{} is production", said("environment"))).into());
     }

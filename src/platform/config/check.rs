@@ -1,6 +1,7 @@
 //! What the types cannot say: values that do not go together, or not in production.
 use super::{Config, ConfigError, Environment, KafkaSecurity, Loaded};
-use url::Host;
+use crate::platform::{cache, db, mail, secret::Secret, telemetry};
+use url::{Host, Url};
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
 const MEMORY_KIB_MIN: u32 = 19_456;
@@ -14,6 +15,17 @@ const ATTEMPTS_PER_MINUTE_MAX: u32 = 1_000_000;
 
 /// Every mistake there is, so that one run of `config check` names them all.
 pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
+    let found = values(loaded).into_iter().filter(|error| !is_told(loaded, &error.key));
+    loaded.mistakes.iter().cloned().chain(found).collect()
+}
+
+/// Could its value, or the file with it, not be read? Then that is told, and what it is for now is nobody's mistake.
+fn is_told(loaded: &Loaded, key: &str) -> bool {
+    let of = |mistake: &ConfigError| mistake.key.strip_suffix("_file").unwrap_or(&mistake.key) == key;
+    loaded.mistakes.iter().any(|mistake| mistake.key == key || of(mistake))
+}
+
+fn values(loaded: &Loaded) -> Vec<ConfigError> {
     let config = &loaded.config;
     let mut errors = vec![];
     let mut refuse = |refused: bool, key: &str, message: &str| {
@@ -21,7 +33,6 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
             errors.push(error(loaded, key, message));
         }
     };
-    let production = config.environment == Environment::Production;
     let password = &config.authentication.password;
 
     refuse(config.database.connections_max < 2, "database.connections_max", "at least 2 are needed");
@@ -48,7 +59,10 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
         "authorization.stale_max_seconds",
         "at most 30: a revoked key must be refused within that time",
     );
+    refuse(config.authentication.session_hours == 0, "authentication.session_hours", "at least 1");
+    refuse(config.authentication.session_idle_hours == 0, "authentication.session_idle_hours", "at least 1");
     refuse(config.http.concurrency_max == 0, "http.concurrency_max", "at least 1");
+    refuse(config.http.request_timeout_seconds == 0, "http.request_timeout_seconds", "at least 1");
     refuse(
         !(0.0..=1.0).contains(&config.telemetry.trace_ratio),
         "telemetry.trace_ratio",
@@ -62,6 +76,7 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
     );
 
     check_cache(config, &mut refuse);
+    check_texts(config, &mut refuse);
 
     refuse(
         config.authentication.mfa_grace_days.is_some(),
@@ -69,24 +84,64 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
         "not in this release, which has no second factor: leave it out",
     );
 
+    if config.environment == Environment::Production {
+        check_production(config, &mut refuse);
+    }
+    errors.extend(kafka_mistakes(loaded));
+    errors.extend(vault_mistakes(loaded));
+    errors
+}
+
+/// What is only good enough for a desk.
+fn check_production(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
+    refuse(config.http.public_url.scheme() != "https", "http.public_url", "https:// is needed in production");
     refuse(
-        production && config.http.public_url.scheme() != "https",
-        "http.public_url",
-        "https:// is needed in production",
-    );
-    refuse(
-        production && config.keys.file.is_some(),
+        config.keys.file.is_some(),
         "keys.file",
         "a key file is for development; in production Vault wraps the keys: see vault.address",
     );
     refuse(
-        production && config.mail.url.as_ref().is_some_and(|url| url.expose().starts_with("file:")),
+        config.mail.url.as_ref().is_some_and(|url| url.expose().starts_with("file:")),
         "mail.url",
         "mail into a directory is for development",
     );
-    errors.extend(kafka_mistakes(loaded));
-    errors.extend(vault_mistakes(loaded));
-    errors
+}
+
+/// What is a text to the types, and more to whoever reads it. None of these is repeated: a URL may hold a password.
+fn check_texts(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
+    let wrong = |url: &Option<Secret<String>>, is_right: fn(&str) -> bool| {
+        url.as_ref().is_some_and(|url| !is_right(url.expose()))
+    };
+    let postgres = "not a PostgreSQL URL such as postgres://user@host:5432/database";
+    refuse(wrong(&config.database.url, db::is_url), "database.url", postgres);
+    refuse(wrong(&config.database.migrate_url, db::is_url), "database.migrate_url", postgres);
+    refuse(
+        wrong(&config.mail.url, mail::is_url),
+        "mail.url",
+        "expected smtp://, smtps:// and a host, or file:<directory>",
+    );
+    refuse(!mail::is_sender(&config.mail.from), "mail.from", "expected an address, as: us <us@id.example>");
+    refuse(
+        !telemetry::is_filter(&config.telemetry.log),
+        "telemetry.log",
+        "not a filter of tracing-subscriber, such as info,identityd=debug",
+    );
+    let is_http = |url: &str| {
+        Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    refuse(
+        config.telemetry.otlp_endpoint.as_ref().is_some_and(|url| !is_http(url)),
+        "telemetry.otlp_endpoint",
+        "expected http:// or https:// and a host",
+    );
+    let is_origin = |text: &String| {
+        is_http(text) && Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == *text)
+    };
+    refuse(
+        !config.http.cors.origins.iter().all(is_origin),
+        "http.cors.origins",
+        "expected origins as browsers write them, such as https://portal.example: no path, no slash at the end",
+    );
 }
 
 fn vault_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
@@ -154,6 +209,15 @@ fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
         "expected redis:// or, with TLS, rediss://",
     );
     refuse(
+        config
+            .redis
+            .url
+            .as_ref()
+            .is_some_and(|url| url.expose().starts_with("redis") && !cache::is_url(url.expose())),
+        "redis.url",
+        "not a Redis URL such as rediss://:password@host:6379",
+    );
+    refuse(
         config.redis.ca_file.is_some() && !redis.is_some_and(|url| url.starts_with("rediss://")),
         "redis.ca_file",
         "only a rediss:// URL has a certificate to check",
@@ -204,7 +268,7 @@ pub fn missing(loaded: &Loaded, mail: bool) -> Vec<ConfigError> {
     let config = &loaded.config;
     let mut errors = vec![];
     let mut need = |there: bool, key: &str, message: &str| {
-        if !there {
+        if !there && !is_told(loaded, key) {
             errors.push(error(loaded, key, message));
         }
     };

@@ -1,5 +1,9 @@
 //! Reads the four layers, and says of every mistake which key it is in and where its value came from.
-use super::{Config, DEFAULTS};
+use super::{
+    Config, DEFAULTS,
+    origin::{FLAG_NAME, Lines, Origins},
+    reference::{SECRETS, is_section, keys, unknown},
+};
 use crate::platform::secret::Secret;
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -8,25 +12,15 @@ use figment::{
     value::{Dict, Map, Value},
 };
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-const PREFIX: &str = "IDENTITYD_";
-const DEFAULTS_NAME: &str = "default";
-const FLAG_NAME: &str = "flag --set";
-/// What figment calls a text, of which the defaults are the only one without a name of its own.
-const DEFAULTS_SOURCE: &str = "TOML source string";
-/// What figment calls the environment under our prefix.
-const ENVIRONMENT_NAME: &str = "`IDENTITYD_` environment variable(s)";
+pub(super) const PREFIX: &str = "IDENTITYD_";
 /// Variables with our prefix that mean something to scripts and to the command line, and are no configuration.
 const NOT_CONFIGURATION: &[&str] = &["config", "kafka_libs", "pg_bin", "tools"];
-/// Keys whose value never appears anywhere.
-const SECRETS: &[&str] =
-    &["database.url", "database.migrate_url", "redis.url", "kafka.password", "vault.secret_id", "mail.url"];
-/// Below this likeness a suggestion would only confuse.
-const LIKENESS_MIN: f64 = 0.8;
 
 /// One mistake in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,6 +32,14 @@ pub struct ConfigError {
     pub message: String,
     /// Where its value came from.
     pub origin: String,
+}
+
+/// A configuration file, and who named it.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    /// Such as `--config`.
+    pub named_by: &'static str,
 }
 
 /// `--set KEY=VALUE`.
@@ -81,11 +83,13 @@ impl Provider for Flag {
 pub struct Loaded {
     /// What was read.
     pub config: Config,
-    figment: Figment,
+    /// Of single values, which have their defaults in `config`. `check` names them too.
+    pub(super) mistakes: Vec<ConfigError>,
+    origins: Origins,
 }
 
 /// Reads defaults, file, environment and flags, in this order.
-pub fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Vec<ConfigError>> {
+pub fn load(file: Option<&ConfigFile>, flags: &[Flag]) -> Result<Loaded, Vec<ConfigError>> {
     load_over("", &[], file, flags)
 }
 
@@ -93,27 +97,40 @@ pub fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Vec<ConfigErr
 pub fn load_over(
     whose: &str,
     presets: &[Flag],
-    file: Option<&Path>,
+    file: Option<&ConfigFile>,
     flags: &[Flag],
 ) -> Result<Loaded, Vec<ConfigError>> {
+    let loaded = survey(whose, presets, file, flags).map_err(|mistake| vec![mistake])?;
+    if loaded.mistakes.is_empty() { Ok(loaded) } else { Err(loaded.mistakes) }
+}
+
+/// The same, for whoever wants to know every mistake: it goes on without the values that are wrong. An error is a layer
+/// that cannot be read at all.
+pub fn survey(
+    whose: &str,
+    presets: &[Flag],
+    file: Option<&ConfigFile>,
+    flags: &[Flag],
+) -> Result<Loaded, ConfigError> {
     let mut figment = Figment::from(Toml::string(DEFAULTS));
     for preset in presets {
         figment = figment.merge(Named { name: whose.to_owned(), inner: preset.clone() });
     }
-    if let Some(path) = file {
-        let text = fs::read_to_string(path).map_err(|error| vec![unreadable(path, "--config", &error)])?;
-        let named = path.display().to_string();
-        figment = figment.merge(Named { name: named, inner: Toml::string(&text) });
+    let mut lines = Lines::default();
+    if let Some(ConfigFile { path, named_by }) = file {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&name, named_by, &error))?;
+        lines = Lines::of(&name, &text)?;
+        figment = figment.merge(Named { name, inner: Toml::string(&text) });
     }
     figment = figment.merge(Env::prefixed(PREFIX).ignore(NOT_CONFIGURATION).split("__"));
     for flag in flags {
         figment = figment.merge(flag.clone());
     }
-    let mut config: Config = figment
-        .extract()
-        .map_err(|errors| errors.into_iter().map(|error| explain(&error)).collect::<Vec<_>>())?;
-    resolve_files(&mut config)?;
-    Ok(Loaded { config, figment })
+    let origins = Origins { figment, lines };
+    let (mut config, mut mistakes) = extract(&origins)?;
+    mistakes.extend(resolve_files(&mut config, &origins));
+    Ok(Loaded { config, mistakes, origins })
 }
 
 /// Values under the name of where they come from.
@@ -132,12 +149,75 @@ impl<P: Provider> Provider for Named<P> {
     }
 }
 
-fn unreadable(path: &Path, origin: &str, error: &std::io::Error) -> ConfigError {
+fn unreadable(key: &str, origin: &str, error: &io::Error) -> ConfigError {
     let message = format!("the file cannot be read: {error}");
-    ConfigError { key: path.display().to_string(), message, origin: origin.to_owned() }
+    ConfigError { key: key.to_owned(), message, origin: origin.to_owned() }
 }
 
-fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
+/// Tries each value by itself over the defaults, so that one that is wrong hides no other.
+fn extract(origins: &Origins) -> Result<(Config, Vec<ConfigError>), ConfigError> {
+    let of_layer = |error: figment::Error| ConfigError {
+        key: "configuration".to_owned(),
+        message: "a layer cannot be read".to_owned(),
+        origin: error.metadata.map(|metadata| metadata.name.to_string()).unwrap_or_default(),
+    };
+    let defaults = Figment::from(Toml::string(DEFAULTS));
+    let (mut sound, mut mistakes) = (defaults.clone(), vec![]);
+    for (key, value) in leaves(origins.figment.data().map_err(of_layer)?) {
+        let messages = match unknown(&key) {
+            Some(message) => vec![message],
+            None => faults(&defaults, &key, &value),
+        };
+        if messages.is_empty() {
+            sound = sound.merge(Flag::new(&key, value));
+            continue;
+        }
+        let origin = origins.of(&key).unwrap_or_default();
+        let mistake = |message| ConfigError { key: key.clone(), message, origin: origin.clone() };
+        mistakes.extend(messages.into_iter().map(mistake));
+    }
+    Ok((sound.extract().map_err(of_layer)?, mistakes))
+}
+
+/// Every value by its whole key. A section that nobody knows is one, if it holds nothing.
+fn leaves(layers: Map<Profile, Dict>) -> BTreeMap<String, Value> {
+    let mut left: Vec<(String, Value)> = layers.into_values().flatten().collect();
+    let mut found = BTreeMap::new();
+    while let Some((key, value)) = left.pop() {
+        match value {
+            Value::Dict(_, dict) if !dict.is_empty() || is_section(&key) => {
+                left.extend(dict.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            }
+            value => drop(found.insert(key, value)),
+        }
+    }
+    found
+}
+
+/// What is wrong with a value, and with each item of a list.
+fn faults(defaults: &Figment, key: &str, value: &Value) -> Vec<String> {
+    let fault = |value: Value| {
+        let tried: Result<Config, _> = defaults.clone().merge(Flag::new(key, value)).extract();
+        tried.err().map(|error| explain(key, &error.kind))
+    };
+    let Value::Array(tag, items) = value else { return fault(value.clone()).into_iter().collect() };
+    let alone = |item: &Value| fault(Value::Array(*tag, vec![item.clone()]));
+    let numbered = items.iter().zip(1..).filter_map(|(item, number)| Some((number, alone(item)?)));
+    let wrong: Vec<String> = numbered.map(|(number, message)| format!("item {number}: {message}")).collect();
+    // That it may not be a list at all shows without items too.
+    fault(Value::Array(*tag, vec![])).map_or(wrong, |message| vec![message])
+}
+
+/// The text of most kinds repeats the value, which may be a secret.
+fn explain(key: &str, kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(..) if SECRETS.contains(&key) => "expected a string".to_owned(),
+        _ if SECRETS.contains(&key) => "expected another value".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn resolve_files(config: &mut Config, origins: &Origins) -> Vec<ConfigError> {
     /// A key, its value, and the file that may hold it.
     type Pair<'a> = (&'a str, &'a mut Option<Secret<String>>, &'a Option<PathBuf>);
     let pairs: [Pair<'_>; 6] = [
@@ -148,102 +228,44 @@ fn resolve_files(config: &mut Config) -> Result<(), Vec<ConfigError>> {
         ("vault.secret_id", &mut config.vault.secret_id, &config.vault.secret_id_file),
         ("mail.url", &mut config.mail.url, &config.mail.url_file),
     ];
-    let mut errors = vec![];
+    let mut mistakes = vec![];
     for (key, value, file) in pairs {
         let Some(path) = file else { continue };
         let file_key = format!("{key}_file");
+        let origin = origins.of(&file_key).unwrap_or_default();
         if value.is_some() {
             let message = format!("give either {key} or {file_key}, not both");
-            errors.push(ConfigError { key: file_key, message, origin: path.display().to_string() });
+            mistakes.push(ConfigError { key: file_key, message, origin });
             continue;
         }
-        match fs::read_to_string(path) {
-            Ok(text) => *value = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(error) => {
-                errors.push(ConfigError {
-                    key: file_key.clone(),
-                    ..unreadable(path, &path.display().to_string(), &error)
-                });
-            }
+        match secret_in(path) {
+            Ok(secret) => *value = Some(secret),
+            Err(error) => mistakes.push(unreadable(&file_key, &origin, &error)),
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    mistakes
 }
 
-fn explain(error: &figment::Error) -> ConfigError {
-    let mut path = error.path.clone();
-    let message = match &error.kind {
-        Kind::UnknownField(field, _) => {
-            if path.last() != Some(field) {
-                path.push(field.clone());
-            }
-            unknown(&path.join("."))
-        }
-        Kind::MissingField(field) => {
-            path.push(field.to_string());
-            "a value is needed".to_owned()
-        }
-        // The text of other kinds repeats the value, which may be a secret.
-        kind if concerns_secret(&path.join(".")) => {
-            let kind = matches!(kind, Kind::InvalidType(..)).then_some("a string").unwrap_or("another value");
-            format!("expected {kind}")
-        }
-        kind => kind.to_string(),
-    };
-    let origin = match &error.metadata {
-        Some(metadata) => origin(metadata, &path.join(".")),
-        None => "nowhere set".to_owned(),
-    };
-    ConfigError { key: path.join("."), message, origin }
-}
-
-/// Is it a secret, what holds one, or what stands where one should?
-fn concerns_secret(path: &str) -> bool {
-    let within = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    path.is_empty() || SECRETS.iter().any(|secret| within(path, secret) || within(secret, path))
-}
-
-fn unknown(key: &str) -> String {
-    let likeness = |known: &String| strsim::jaro_winkler(known, key);
-    let nearest =
-        keys().into_iter().map(|entry| entry.key).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest.filter(|known| likeness(known) >= LIKENESS_MIN) {
-        Some(known) => format!("there is no such key; did you mean {known}?"),
-        None => "there is no such key; `identityd config schema` lists all".to_owned(),
-    }
-}
-
-fn origin(metadata: &Metadata, key: &str) -> String {
-    match metadata.name.as_ref() {
-        FLAG_NAME => format!("{FLAG_NAME} {key}=…"),
-        ENVIRONMENT_NAME => {
-            format!("environment variable {PREFIX}{}", key.to_uppercase().replace('.', "__"))
-        }
-        DEFAULTS_SOURCE => DEFAULTS_NAME.to_owned(),
-        file => file.to_owned(),
-    }
+fn secret_in(path: &Path) -> io::Result<Secret<String>> {
+    Ok(Secret::new(fs::read_to_string(path)?.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 impl Loaded {
-    /// Was this key set by somebody, rather than by the defaults? Then where.
+    /// Was this key set by somebody, rather than by the defaults? Then where; of a secret in a file, where that is named.
     pub fn origin(&self, key: &str) -> Option<String> {
-        let named = self.figment.find_metadata(key).map(|metadata| origin(metadata, key));
-        named.filter(|origin| origin != DEFAULTS_NAME)
+        self.origins.set(key).or_else(|| self.origins.set(&format!("{key}_file")))
     }
 
     /// Every key with its value and origin; secrets are masked. One line a key.
     pub fn show(&self) -> String {
         let mut out = String::new();
-        for Documented { key, .. } in keys() {
-            let file_key = format!("{key}_file");
-            for key in [key, file_key] {
-                let Ok(value) = self.figment.find_value(&key) else { continue };
-                let origin = self.figment.find_metadata(&key).map(|metadata| origin(metadata, &key));
+        for documented in keys() {
+            let file_key = format!("{}_file", documented.key);
+            for key in [documented.key, file_key] {
+                let Ok(value) = self.origins.figment.find_value(&key) else { continue };
                 let value =
                     if SECRETS.contains(&key.as_str()) { "\"***\"".to_owned() } else { literal(&value) };
-                let _ = writeln!(out, "{key} = {value}  # {}", origin.unwrap_or_default());
+                let _ = writeln!(out, "{key} = {value}  # {}", self.origins.of(&key).unwrap_or_default());
             }
         }
         out
@@ -263,53 +285,6 @@ fn literal(value: &Value) -> String {
             .unwrap_or_default(),
         _ => String::new(),
     }
-}
-
-/// A key as the defaults file documents it.
-struct Documented {
-    key: String,
-    default: Option<String>,
-    text: String,
-}
-
-/// The defaults file, read as documentation: comment lines, then `key = default` or `#key = …`.
-fn keys() -> Vec<Documented> {
-    let (mut section, mut comment, mut keys) = (String::new(), vec![], vec![]);
-    for line in DEFAULTS.lines() {
-        if let Some(text) = line.strip_prefix("# ") {
-            comment.push(text);
-        } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            name.clone_into(&mut section);
-            comment.clear();
-        } else if let Some((name, default)) = line.split_once(" = ") {
-            let unset = name.strip_prefix('#');
-            let name = unset.unwrap_or(name);
-            let key = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-            let default = unset.is_none().then(|| default.to_owned());
-            keys.push(Documented { key, default, text: comment.join(" ") });
-            comment.clear();
-        } else {
-            comment.clear();
-        }
-    }
-    keys
-}
-
-/// `docs/configuration.md`.
-pub fn reference() -> String {
-    let mut out = String::from(
-        "# Configuration\n\nGenerated by `identityd config reference` from `config/default.toml`. Later layers win: \
-         defaults, the file of `--config`,\nthe environment, `--set KEY=VALUE`. A key marked *secret* can be given \
-         as `<key>_file`, the path of a file that holds it.\n\n| key | environment | default | meaning |\n|---|---|---|---|\n",
-    );
-    for Documented { key, default, text } in keys() {
-        let variable = format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"));
-        let default = default.map_or_else(String::new, |default| format!("`{default}`"));
-        let secret = if SECRETS.contains(&key.as_str()) { " *secret*" } else { "" };
-        let text = text.replace(" Secret.", "").replace('|', "\\|");
-        let _ = writeln!(out, "| `{key}`{secret} | `{variable}` | {default} | {text} |");
-    }
-    out
 }
 
 #[cfg(test)]
@@ -382,6 +357,31 @@ mod tests {
     }
 
     #[test]
+    fn one_wrong_value_hides_no_other() {
+        let errors = set(&[
+            "http.workers=many",
+            "http.trusted_proxies=[\"10.0.0.0/8\", \"here\", \"::1/128\", \"there\"]",
+            "kafka=3",
+            "databse={}",
+            "mail.url=7",
+            "orgs.self_service=true",
+        ]);
+        let told: Vec<String> =
+            errors.err().unwrap().iter().map(|error| format!("{}: {}", error.key, error.message)).collect();
+        assert_eq!(
+            told,
+            [
+                "databse: there is no such key; did you mean database.url?",
+                "http.trusted_proxies: item 2: invalid IP address syntax",
+                "http.trusted_proxies: item 4: invalid IP address syntax",
+                "http.workers: invalid type: found string \"many\", expected usize",
+                "kafka: expected a section, with keys of its own",
+                "mail.url: expected a string",
+            ]
+        );
+    }
+
+    #[test]
     fn presets_win_over_defaults_and_over_nothing_else() {
         let presets = [Flag::new("http.workers", 2), Flag::new("http.drain_seconds", 1)];
         let loaded = load_over("dev", &presets, None, &[Flag::parse("http.workers=3").unwrap()]).unwrap();
@@ -395,9 +395,10 @@ mod tests {
     fn a_file_is_named_whatever_its_name_says() {
         let path = std::env::temp_dir().join(format!("environment-{}.TOML", std::process::id()));
         fs::write(&path, "[http]\nworkers = 1\n").unwrap();
-        let loaded = load(Some(&path), &[]).unwrap();
-        assert_eq!(loaded.origin("http.workers"), Some(path.display().to_string()));
-        fs::remove_file(path).unwrap();
+        let file = ConfigFile { path, named_by: "--config" };
+        let loaded = load(Some(&file), &[]).unwrap();
+        assert_eq!(loaded.origin("http.workers"), Some(format!("{}:2", file.path.display())));
+        fs::remove_file(file.path).unwrap();
     }
 
     #[test]
