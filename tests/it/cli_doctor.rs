@@ -48,10 +48,10 @@ fn what_is_well_is_said_to_be_so_and_what_was_not_looked_at_too() {
     let (code, out, err) = installation.run(&["doctor"], &[]);
     assert_eq!((code, err.as_str()), (0, "17 ok, 1 warning, 0 failed, 1 skipped\n"), "{out}");
     for line in [
-        "ok       vault.key           identityd is aes256-gcm96, version 1, unwraps from version 1 on\n",
-        "ok       kafka.topic         it.well.",
-        "ok       database.schema     every migration is applied, and nothing was changed since\n",
-        "warning  public_url          https://localhost:1/: it cannot be reached from here\n         why: ",
+        "ok       vault.key             identityd is aes256-gcm96, version 1, unwraps from version 1 on\n",
+        "ok       kafka.topic           it.well.",
+        "ok       database.schema       every migration is applied, and nothing was changed since\n",
+        "warning  public_url            https://localhost:1/: it cannot be reached from here\n         why: ",
     ] {
         assert!(out.contains(line), "{line}\n{out}");
     }

@@ -84,8 +84,8 @@ impl Report {
                 Status::Failed => "failed",
                 Status::Skipped => "skipped",
             };
-            let found = found.replace('\n', &format!("\n{:29}", ""));
-            let _ = writeln!(text, "{status:<8} {name:<20}{found}");
+            let found = found.replace('\n', &format!("\n{:31}", ""));
+            let _ = writeln!(text, "{status:<8} {name:<22}{found}");
             if let Some(fix) = fix {
                 let _ = writeln!(text, "{:9}why: {why}\n{:9}fix: {fix}", "", "");
             }
@@ -118,10 +118,10 @@ mod tests {
         };
         assert_eq!(
             report.text(),
-            "ok       redis               7.4\n\
-             failed   redis               gone\n                             far\n\
+            "ok       redis                 7.4\n\
+             failed   redis                 gone\n                               far\n\
              \u{20}        why: it is fast\n         fix: fetch it\n\
-             skipped  redis               nobody asked\n"
+             skipped  redis                 nobody asked\n"
         );
         assert_eq!(report.summary(), "1 ok, 0 warning, 1 failed, 1 skipped");
         assert!(report.failed());
