@@ -196,6 +196,12 @@ impl App {
             "Time since PostgreSQL confirmed the authorization state",
             move || work.state().age().map_or(f64::INFINITY, |age| age.as_secs_f64()),
         );
+        let work = Arc::clone(&self.work);
+        self.metrics.gauge(
+            "identityd_authorization_seq",
+            "The last change of the authorization state that this process has heard of",
+            move || changes(work.state().applied()),
+        );
         for (index, name) in [
             "identityd_authorization_orgs",
             "identityd_authorization_users",
@@ -218,4 +224,9 @@ impl App {
             move || u32::try_from(work.connections().0).map_or(f64::INFINITY, f64::from),
         );
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 2^53 changes")]
+fn changes(seq: i64) -> f64 {
+    seq as f64
 }

@@ -39,7 +39,7 @@ pub(super) fn run(config: Config, mode: Mode) -> anyhow::Result<()> {
         let adapters = Adapters::of(Arc::new(config), database).await?;
         let listeners = Listeners::bind(&adapters.config, mode.public)?;
         let app = App::start(adapters).await?;
-        tracing::info!(mode = mode.name, version = env!("CARGO_PKG_VERSION"), "started");
+        tracing::info!(mode = mode.name, version = env!("CARGO_PKG_VERSION"), owner = app.owner, "started");
         up(&app, listeners, mode.background, async || Ok(())).await
     }))
 }

@@ -23,7 +23,8 @@ use tokio::{
     runtime::Runtime,
 };
 
-fn secure(broker: &str, password_file: &str, ca_file: &str) -> Vec<String> {
+/// Settings for SCRAM over TLS.
+pub fn secure(broker: &str, password_file: &str, ca_file: &str) -> Vec<String> {
     vec![
         format!("kafka.brokers={:?}", [broker]),
         "kafka.security=sasl_ssl".to_owned(),
@@ -33,7 +34,8 @@ fn secure(broker: &str, password_file: &str, ca_file: &str) -> Vec<String> {
     ]
 }
 
-fn tls_file(name: &str) -> String {
+/// What the shared node's clients need.
+pub fn tls_file(name: &str) -> String {
     format!("{}/{name}", server("TEST_KAFKA_TLS"))
 }
 

@@ -76,6 +76,15 @@ pub async fn read_topic(brokers: &[String], topic: &str) -> Vec<Vec<Record>> {
     all
 }
 
+/// The log and the place in it of every record of a topic, in order; what is there twice is here twice.
+pub async fn relayed(brokers: &[String], topic: &str) -> Vec<(String, i64)> {
+    let told = |record: &Record, name: &str| String::from_utf8(record.headers[name].clone()).unwrap();
+    let place = |record: &Record| (told(record, "log"), told(record, "seq").parse().unwrap());
+    let mut places: Vec<_> = read_topic(brokers, topic).await.iter().flatten().map(place).collect();
+    places.sort_unstable();
+    places
+}
+
 /// Nodes of a test's own; they end with it.
 pub struct Cluster {
     nodes: Vec<Node>,

@@ -3,7 +3,7 @@ use crate::{
     app::TestApp,
     audit_relay::{fill, relay_all, relaying, to, verify},
     cli_support::{Scratch, ask, connection},
-    kafka_support::{Cluster, KAFKA_PATIENCE, make_topic, read_topic, shared_broker},
+    kafka_support::{Cluster, KAFKA_PATIENCE, make_topic, read_topic, relayed, shared_broker},
     process::{Served, beside, migrated, until},
 };
 use diesel_async::SimpleAsyncConnection as _;
@@ -227,13 +227,8 @@ fn killed_between_acknowledgement_and_position_it_sends_again_and_leaves_nothing
     database.sql("UPDATE leases SET lease_until = '-infinity'");
     let _next = Served::start(&place, &database, &settings);
     until(&0, || number(behind));
-    let read = runtime.block_on(read_topic(&[shared_broker()], &topic));
-    let mut seqs: Vec<i64> = read
-        .iter()
-        .flatten()
-        .map(|record| String::from_utf8(record.headers["seq"].clone()).unwrap().parse().unwrap())
-        .collect();
-    seqs.sort_unstable();
+    let on_topic = runtime.block_on(relayed(&[shared_broker()], &topic));
+    let mut seqs: Vec<i64> = on_topic.into_iter().map(|(_, seq)| seq).collect();
     let size = number("SELECT size FROM audit_head");
     assert!(seqs.len() > usize::try_from(size).unwrap(), "{seqs:?}: what was acknowledged is there twice");
     seqs.dedup();

@@ -2,7 +2,8 @@
 use crate::{
     app::server,
     cli_support::{Scratch, ScratchDatabase, identityd, run},
-    process::{Served, agent, beside, call, mailed_token, migrated, redacted, serve, until},
+    main_job_support::{Front, PASSWORD},
+    process::{Served, agent, beside, call, migrated, serve, until},
 };
 use serde_json::{Value, json};
 use std::{
@@ -17,100 +18,29 @@ use std::{
     thread,
 };
 
-const PASSWORD: &str = "correct horse battery staple";
-
-/// What an administrator and a service do, on whatever server: each answer, without what is another each time.
-struct Job<'s> {
-    server: &'s Served,
-    transcript: Vec<Value>,
-    secrets: Vec<String>,
-}
-
-impl Job<'_> {
-    fn step(&mut self, label: &str, method: &str, path: &str, bearer: Option<&str>, body: Value) -> Value {
-        let (status, answer) = self.server.call(method, path, bearer, &body);
-        self.transcript.push(json!({ "step": label, "status": status, "body": redacted(&answer) }));
-        for secret in ["access_token", "refresh_token", "secret"] {
-            self.secrets.extend(answer[secret].as_str().map(ToOwned::to_owned));
-        }
-        answer
-    }
-}
-
-fn main_job(server: &Served, admin: &str, mails: &Path, domain: &str) -> Vec<Value> {
-    let mut job = Job { server, transcript: vec![], secrets: vec![PASSWORD.to_owned()] };
-    let email = format!("bob@{domain}");
-    let new = json!({ "name": "Research", "slug": "research" });
-    job.step("the administrator creates an organization", "POST", "/v1/orgs", Some(admin), new);
-    let body = json!({ "email": email, "roles": ["manager"] });
-    job.step("and invites Bob", "POST", "/v1/orgs/research/invites", Some(admin), body);
-    let token = mailed_token(mails, &email);
-    let body = json!({ "token": token, "password": PASSWORD, "displayName": "Bob" });
-    job.secrets.push(token);
-    job.step("who accepts", "POST", "/v1/invites/accept", None, body);
-    let body = json!({ "email": email, "password": PASSWORD });
-    let tokens = job.step("and signs in", "POST", "/v1/auth/login", None, body);
-    let bob = tokens["access_token"].as_str().unwrap();
-    job.step("and is known", "GET", "/v1/auth/userinfo", Some(bob), Value::Null);
-    let body = json!({ "display_name": "laptop", "scopes": ["models:read"] });
-    let key = job.step("and issues himself a key", "POST", "/organizations/me/api-keys", Some(bob), body);
-    let check = json!({ "apiKeySecret": key["secret"] });
-    job.step("which a service validates", "POST", "/v1/auth/validate-api-key", None, check.clone());
-    let path = format!("/organizations/me/api-keys/{}/revoke", key["apiKeyId"].as_str().unwrap());
-    job.step("until Bob revokes it", "POST", &path, Some(bob), json!({ "reason": "lost" }));
-    job.step("and it is good for nothing", "POST", "/v1/auth/validate-api-key", None, check);
-    let events = || -> Vec<Value> {
-        let events = server.get("/v1/audit/events?org=research", admin);
-        let told = |event: &Value| {
-            let who = event["actor"].as_str().unwrap().split(':').next().unwrap();
-            json!(format!(
-                "{who} {} {}",
-                event["action"].as_str().unwrap(),
-                event["outcome"].as_str().unwrap()
-            ))
-        };
-        events.as_array().unwrap().iter().rev().map(told).collect()
-    };
-    until(&true, || events().len() >= 8);
-    job.transcript.push(json!({ "step": "all of it is on the audit log", "body": events() }));
-    for secret in &job.secrets {
-        assert!(!server.log().contains(secret.as_str()), "the log holds {secret}");
-    }
-    let hide = |step: &Value| serde_json::from_str(&step.to_string().replace(domain, "example.io")).unwrap();
-    job.transcript.iter().map(hide).collect()
+/// `identityd serve` by itself.
+fn alone<'f>(server: &Served, mails: &str, domain: &str) -> Front<'f> {
+    Front::new(&server.url, mails, domain, || ())
 }
 
 /// The first administrator, from the token that `identityd bootstrap` prints.
-fn bootstrapped(
-    server: &Served,
-    place: &Scratch,
-    database: &ScratchDatabase,
-    mails: &Path,
-    domain: &str,
-) -> String {
+fn bootstrapped(front: &Front<'_>, place: &Scratch, database: &ScratchDatabase) -> String {
     let (code, operator) = beside(place, database, &["bootstrap"]);
     assert_eq!(code, 0, "{operator}");
-    let post = |path: &str, body: Value| server.call("POST", path, Some(&operator), &body);
-    let email = format!("ada@{domain}");
-    until(&201, || post("/v1/orgs", json!({ "name": "First", "slug": "first" })).0);
-    assert_eq!(post("/v1/orgs/first/invites", json!({ "email": email })).0, 202);
-    let body = json!({ "token": mailed_token(mails, &email), "password": PASSWORD, "displayName": "Ada" });
-    assert_eq!(server.call("POST", "/v1/invites/accept", None, &body).0, 200);
-    sign_in(server, &email, PASSWORD)
+    front.first_administrator(&operator)
 }
 
-fn sign_in(server: &Served, email: &str, password: &str) -> String {
-    let body = json!({ "email": email, "password": password });
-    let (status, tokens) = server.call("POST", "/v1/auth/login", None, &body);
-    assert_eq!(status, 200, "{tokens}");
-    tokens["access_token"].as_str().unwrap().to_owned()
+fn says_no_secret(server: &Served, front: &Front<'_>) {
+    for (what, secret) in &*front.secrets.borrow() {
+        assert!(!server.log().contains(secret.as_str()), "the log holds the {what} {secret}");
+    }
 }
 
 /// With mails in a directory of the test's own.
 fn started(purpose: &str) -> (Scratch, ScratchDatabase, Served, String) {
     let (place, database) = (Scratch::new(purpose), migrated(purpose));
     let server = Served::start(&place, &database, &[]);
-    let admin = bootstrapped(&server, &place, &database, Path::new(&place.join("mail")), "example.io");
+    let admin = bootstrapped(&alone(&server, &place.join("mail"), "example.io"), &place, &database);
     (place, database, server, admin)
 }
 
@@ -119,10 +49,11 @@ fn the_main_job_on_serve_with_mail_over_smtp() {
     let (place, database) = (Scratch::new("job"), migrated("job"));
     let mail = format!("mail.url={}", server("TEST_SMTP_URL"));
     let served = Served::start(&place, &database, &[&mail]);
-    let (mails, domain) = (server("TEST_SMTP_DIR"), format!("job{}.example", std::process::id()));
-    let admin = bootstrapped(&served, &place, &database, Path::new(&mails), &domain);
-    let transcript = main_job(&served, &admin, Path::new(&mails), &domain);
-    insta::assert_yaml_snapshot!("main_job", transcript);
+    let domain = format!("job{}.example", std::process::id());
+    let front = alone(&served, &server("TEST_SMTP_DIR"), &domain);
+    let admin = bootstrapped(&front, &place, &database);
+    front.main_job(&admin);
+    says_no_secret(&served, &front);
 }
 
 #[test]
@@ -138,9 +69,10 @@ fn the_main_job_on_dev() {
     let ready: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
     assert_eq!(ready["url"], served.url);
     let (email, password) = (ready["admin"]["email"].as_str().unwrap(), &ready["admin"]["password"]);
-    let admin = sign_in(&served, email, password.as_str().unwrap());
-    let transcript = main_job(&served, &admin, Path::new(&place.join("mail")), "dev.example");
-    insta::assert_yaml_snapshot!("main_job", transcript);
+    let front = alone(&served, &place.join("mail"), "dev.example");
+    let admin = front.sign_in(email, password.as_str().unwrap());
+    front.main_job(&admin);
+    says_no_secret(&served, &front);
     served.terminate();
     assert!(served.wait().success());
 }
@@ -252,7 +184,7 @@ fn an_operator_helps_who_is_locked_out() {
     assert_eq!(code, 0, "{password}");
     let body = json!({ "email": "ada@example.io", "password": PASSWORD });
     until(&401, || server.call("POST", "/v1/auth/login", None, &body).0);
-    sign_in(&server, "ada@example.io", &password);
+    alone(&server, "", "").sign_in("ada@example.io", &password);
     let (code, why) = beside(&place, &database, &["user", "reset", "nobody@example.io"]);
     assert_eq!((code, why.contains("nobody has the address")), (4, true), "{why}");
 }
