@@ -96,6 +96,10 @@ impl Served {
         self.child.wait().unwrap();
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes that it has started.
     pub fn children(&self) -> Vec<rustix::process::Pid> {
         let id = self.child.id();

@@ -8,16 +8,18 @@ use crate::{
     process::{Served, agent, call, migrated, until},
     redis_support::OwnRedis,
     round_robin::RoundRobin,
+    secrets_support::{self, Secrets},
     vault_support::{Bao, Place, SERVICE, SETUP},
 };
-use serde_json::Value;
-use std::process::Command;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use std::{fs, process::Command};
 use tokio::runtime::Runtime;
 
-pub const DATABASE_PASSWORD: &str = "database-pw-7f3a9c51";
-pub const REDIS_PASSWORD: &str = "redis-pw-64b0d2e8";
-pub const SMTP_PASSWORD: &str = "smtp-pw-1c9e77a4";
-pub const PARTITIONS: i32 = 3;
+const DATABASE_PASSWORD: &str = "database-pw-7f3a9c51";
+const REDIS_PASSWORD: &str = "redis-pw-64b0d2e8";
+const SMTP_PASSWORD: &str = "smtp-pw-1c9e77a4";
+const PARTITIONS: i32 = 3;
 
 /// What two processes share.
 pub struct Site<'b> {
@@ -52,11 +54,10 @@ impl<'b> Site<'b> {
         let app =
             self.database.url().replace("://postgres@", &format!("://identityd_app:{DATABASE_PASSWORD}@"));
         let mail = with(&server("TEST_SMTP_URL"), &format!("identityd:{SMTP_PASSWORD}"));
-        let redis = format!("redis://:{REDIS_PASSWORD}@{}", self.redis.network.address);
         let files = [
             ("database", app.as_str()),
             ("mail", &mail),
-            ("redis", &redis),
+            ("redis", &self.redis_url()),
             (SERVICE, &self.secret_id),
             (SETUP, &self.setup_id),
         ];
@@ -106,6 +107,47 @@ impl<'b> Site<'b> {
     /// One more process.
     pub fn serve(&self, more: &[String]) -> Served {
         Served::run(self.prepared(SERVICE, &["serve"], more))
+    }
+
+    /// What a process is given, and what Vault gives it.
+    pub fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        let kafka = fs::read_to_string(tls_file("password")).unwrap();
+        for (what, secret) in [
+            ("the password at PostgreSQL", DATABASE_PASSWORD),
+            ("the password at Redis", REDIS_PASSWORD),
+            ("the password at the mail server", SMTP_PASSWORD),
+            ("the password at Kafka", &kafka),
+            ("the secret id", &self.secret_id),
+            ("the secret id for making keys", &self.setup_id),
+            ("an answer of Vault to a login", "client_token"),
+        ] {
+            secrets.add(what, secret);
+        }
+        let wrapped = ask(&self.database.url(), "SELECT string_agg(wrapped, ' ') AS cell FROM wrapped_keys");
+        let path = format!("{}/decrypt/identityd", self.vault.transit());
+        for wrapped in wrapped.split(' ') {
+            let answer = self.vault.root("POST", &path, &json!({ "ciphertext": wrapped }));
+            let key = STANDARD.decode(answer["data"]["plaintext"].as_str().unwrap()).unwrap();
+            secrets.add_bytes("a key that Vault wraps", &key);
+        }
+        secrets
+    }
+
+    /// Everything that a process of this site writes or shows anywhere, but for mails.
+    pub fn places(&self, processes: &[Served]) -> Vec<secrets_support::Place> {
+        let mut places = secrets_support::database(&self.database.url());
+        places.extend(secrets_support::redis(&self.redis_url()));
+        let brokers = [server("TEST_KAFKA_BROKER")];
+        places.push(self.runtime.block_on(secrets_support::topic(&brokers, &self.topic)));
+        for (number, process) in (1..).zip(processes) {
+            places.extend(secrets_support::process(&format!("process {number}"), process));
+        }
+        places
+    }
+
+    fn redis_url(&self) -> String {
+        format!("redis://:{REDIS_PASSWORD}@{}", self.redis.network.address)
     }
 
     pub fn number(&self, query: &str) -> i64 {
