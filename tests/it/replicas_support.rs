@@ -193,6 +193,18 @@ impl<'s> Pair<'s> {
         Self { round_robin, processes, site }
     }
 
+    /// Tells one to stop; once it has, another one comes in its place.
+    pub fn replace(&mut self, at: usize, more: &[String]) {
+        let leaving = &mut self.processes[at];
+        leaving.terminate();
+        assert!(leaving.wait().success(), "{}", leaving.log());
+        until(&true, || leaving.log().contains("\"message\":\"stopped\""));
+        self.round_robin.remove(&leaving.url);
+        *leaving = self.site.serve(more);
+        self.round_robin.add(&leaving.url);
+        until(&2, || self.round_robin.ready());
+    }
+
     /// Waits until both have heard of everything that may be decided upon.
     pub fn settle(&self) {
         let seq = self.site.number("SELECT seq FROM authz_clock");

@@ -76,6 +76,11 @@ impl RoundRobin {
         self.pool.members.lock().unwrap().push(Arc::new(member));
     }
 
+    /// It is gone.
+    pub fn remove(&self, url: &str) {
+        self.pool.members.lock().unwrap().retain(|member| member.address != address(url));
+    }
+
     /// How many get requests.
     pub fn ready(&self) -> usize {
         self.pool.ready().len()
