@@ -4,7 +4,7 @@ use crate::{
     app::server,
     bus_login::{secure, tls_file},
     cli_support::{Scratch, ScratchDatabase, ask, identityd},
-    kafka_support::{make_topic, relayed},
+    kafka_support::{make_topic, relayed, shared_broker},
     process::{Served, agent, call, migrated, until},
     redis_support::OwnRedis,
     round_robin::RoundRobin,
@@ -13,7 +13,7 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 use tokio::runtime::Runtime;
 
 const DATABASE_PASSWORD: &str = "database-pw-7f3a9c51";
@@ -138,7 +138,7 @@ impl<'b> Site<'b> {
     pub fn places(&self, processes: &[Served]) -> Vec<secrets_support::Place> {
         let mut places = secrets_support::database(&self.database.url());
         places.extend(secrets_support::redis(&self.redis_url()));
-        let brokers = [server("TEST_KAFKA_BROKER")];
+        let brokers = [shared_broker()];
         places.push(self.runtime.block_on(secrets_support::topic(&brokers, &self.topic)));
         for (number, process) in (1..).zip(processes) {
             places.extend(secrets_support::process(&format!("process {number}"), process));
@@ -156,23 +156,26 @@ impl<'b> Site<'b> {
 
     /// Each entry of the audit log is on the topic, and nothing else is; how many are there more than once.
     pub fn verify_relayed(&self) -> usize {
-        until(&0, || {
-            self.number(
-                "SELECT size - coalesce((SELECT next_seq FROM relay_positions), 0)
-                   + (SELECT count(*) FROM audit_outbox) FROM audit_head",
-            )
-        });
-        let on_topic = self.runtime.block_on(relayed(&[server("TEST_KAFKA_BROKER")], &self.topic));
-        let mut once = on_topic.clone();
-        once.dedup();
-        let log = ask(
-            &self.database.url(),
-            "SELECT string_agg(log_id || ' ' || seq, ',' ORDER BY seq) AS cell FROM audit_log, audit_head",
-        );
-        let told: Vec<String> = once.iter().map(|(log, seq)| format!("{log} {seq}")).collect();
-        assert_eq!(told.join(","), log);
-        on_topic.len() - once.len()
+        verify_relayed(&self.runtime, &self.database.url(), &self.topic)
     }
+}
+
+/// The same for any database that is relayed to a topic of the shared node.
+pub fn verify_relayed(runtime: &Runtime, url: &str, topic: &str) -> usize {
+    let behind = "SELECT (size - coalesce((SELECT next_seq FROM relay_positions), 0)
+        + (SELECT count(*) FROM audit_outbox))::text AS cell FROM audit_head";
+    until(&"0".to_owned(), || ask(url, behind));
+    let on_topic = runtime.block_on(relayed(&[shared_broker()], topic));
+    let once: BTreeSet<String> = on_topic.iter().map(|(log, seq)| format!("{log} {seq}")).collect();
+    let log = ask(url, "SELECT string_agg(log_id || ' ' || seq, ',') AS cell FROM audit_log, audit_head");
+    let log: BTreeSet<String> = log.split(',').map(str::to_owned).collect();
+    let (missing, unknown): (Vec<_>, Vec<_>) =
+        (log.difference(&once).collect(), once.difference(&log).collect());
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "missing on the topic: {missing:?}; not on the log: {unknown:?}"
+    );
+    on_topic.len() - once.len()
 }
 
 /// Two processes behind a round-robin.
