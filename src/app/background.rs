@@ -35,8 +35,11 @@ pub fn jobs(app: &App) -> HashMap<&'static str, Handler> {
 /// Starts the tail, and the rest where this process is to do it.
 pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
     let (state, database, health) = (app.work.state_handle(), app.database.clone(), app.health.clone());
-    let (cache, stale_max) = (app.work.cache().clone(), app.config.authorization.stale_max());
-    tasks.spawn("tail", move |stop| authorization::follow(state, database, cache, health, stale_max, stop));
+    let (keys, cache, stale_max) =
+        (app.work.keys_handle(), app.work.cache().clone(), app.config.authorization.stale_max());
+    tasks.spawn("tail", move |stop| {
+        authorization::follow(state, keys, database, cache, health, stale_max, stop)
+    });
     if let Some(vault) = app.work.keys().vault().cloned() {
         let health = app.health.clone();
         tasks.spawn("vault", move |stop| vault.watch(health, stop));

@@ -6,7 +6,8 @@ use super::{
     wakeup::Denial,
 };
 use crate::kernel::{
-    IdentityId, KeyId, Kid, OperatorId, OrgId, ServiceAccountId, SessionId, UserId, UserStatus,
+    IdentityId, KeyId, KeyStatus, Kid, OperatorId, OrgId, OrgStatus, ServiceAccountId, ServiceAccountStatus,
+    SessionId, UserId, UserStatus,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -106,30 +107,38 @@ impl Table {
         }
     }
 
-    /// Takes away what is older than `seq`, and answers what that was. It keeps its seq: the log still has to say it.
+    /// Takes away what is older than `seq` and still grants something, and answers what that was. It keeps its seq: the
+    /// log still has to say it. What grants nothing stays as it is: no two refusals refuse quite the same.
     pub(super) fn deny(&mut self, seq: i64, denial: Denial) -> Option<Before> {
         let (since, fact) = match denial {
-            Denial::Org(org, status) => {
-                change(self.orgs.get_mut(&org), seq, Fact::Org, |fact| fact.status = status)
-            }
-            Denial::User(user, status) => {
-                change(self.users.get_mut(&user), seq, Fact::User, |fact| fact.status = status)
-            }
+            Denial::Org(org, status) => change(self.orgs.get_mut(&org), seq, Fact::Org, |fact| {
+                let grants = fact.status == OrgStatus::Active;
+                grants.then(|| fact.status = status)
+            }),
+            Denial::User(user, status) => change(self.users.get_mut(&user), seq, Fact::User, |fact| {
+                let grants = matches!(fact.status, UserStatus::Active | UserStatus::Invited);
+                grants.then(|| fact.status = status)
+            }),
             Denial::ServiceAccount(account, status) => {
-                let known = self.service_accounts.get_mut(&account);
-                change(known, seq, Fact::ServiceAccount, |fact| fact.status = status)
-            }
-            Denial::Key(key, status) => {
-                change(self.keys.get_mut(key), seq, Fact::Key, |fact| fact.status = status)
-            }
-            Denial::Identity(identity, valid_from_s) => {
-                change(self.identities.get_mut(&identity), seq, Fact::Identity, |fact| {
-                    fact.tokens_valid_from_s = fact.tokens_valid_from_s.max(valid_from_s);
+                change(self.service_accounts.get_mut(&account), seq, Fact::ServiceAccount, |fact| {
+                    let grants = fact.status == ServiceAccountStatus::Active;
+                    grants.then(|| fact.status = status)
                 })
             }
-            Denial::Operator(token) => {
-                change(self.operators.get_mut(&token), seq, Fact::Operator, |fact| fact.expires_at_s = 0)
+            Denial::Key(key, status) => change(self.keys.get_mut(key), seq, Fact::Key, |fact| {
+                let grants = matches!(fact.status, KeyStatus::Active | KeyStatus::Rotating);
+                grants.then(|| fact.status = status)
+            }),
+            Denial::Identity(identity, valid_from_s) => {
+                change(self.identities.get_mut(&identity), seq, Fact::Identity, |fact| {
+                    let grants = fact.tokens_valid_from_s < valid_from_s;
+                    grants.then(|| fact.tokens_valid_from_s = valid_from_s)
+                })
             }
+            Denial::Operator(token) => change(self.operators.get_mut(&token), seq, Fact::Operator, |fact| {
+                let grants = fact.expires_at_s > 0;
+                grants.then(|| fact.expires_at_s = 0)
+            }),
             // Of a session there is no fact before it ends.
             Denial::Session(_) => None,
         }?;
@@ -239,17 +248,17 @@ fn put<K: Hash + Eq, F>(map: &mut HashMap<K, Known<F>>, key: K, seq: i64, fact: 
     true
 }
 
-/// Changes what is known from before `seq`, and answers what that was.
+/// Changes what is known from before `seq`, and answers what that was. `None`: it is not changed.
 fn change<F: Clone>(
     known: Option<&mut Known<F>>,
     seq: i64,
     named: fn(F) -> Fact,
-    deny: impl FnOnce(&mut F),
+    deny: impl FnOnce(&mut F) -> Option<()>,
 ) -> Option<(i64, Fact)> {
     let known = known.filter(|known| known.seq < seq)?;
     let fact = known.fact.as_mut()?;
     let before = fact.clone();
-    deny(fact);
+    deny(fact)?;
     Some((known.seq, named(before)))
 }
 
@@ -277,7 +286,7 @@ fn hand_over<K: Hash + Eq, V: Copy + Eq>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Id, OrgStatus};
+    use crate::kernel::Id;
     use uuid::Uuid;
 
     #[test]

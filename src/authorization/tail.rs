@@ -5,6 +5,7 @@ use crate::platform::{
     cache::Cache,
     db::{Database, StorageError},
     health::Health,
+    keys::Keys,
     tasks::Stop,
     telemetry::chain,
 };
@@ -26,6 +27,7 @@ const POSTGRES: &str = "postgres";
 /// Follows the log until told to stop. `stale_max`: for how long requests are answered without PostgreSQL.
 pub async fn follow(
     state: Arc<State>,
+    keys: Arc<Keys>,
     database: Database,
     cache: Cache,
     health: Health,
@@ -34,7 +36,7 @@ pub async fn follow(
 ) {
     let woken = Notify::new();
     let heard = |text: &str| {
-        if state.hear(text) {
+        if state.hear(&keys, text) {
             woken.notify_one();
         }
     };

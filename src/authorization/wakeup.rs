@@ -1,7 +1,8 @@
 //! What a commit tells the other processes: that there is something to read, and what is denied from now on.
 //!
 //! **Invariant:** a wake-up takes rights away and gives none. PostgreSQL says what is true: whatever a wake-up took away
-//! is given back when PostgreSQL, asked after it, does not say so too.
+//! is given back when PostgreSQL, asked after it, does not say so too. And only who has our keys is heard: whoever can
+//! write into the cache could else deny what he likes, and keep every process asking.
 use super::{
     Change, Fact, FactKey,
     table::{Before, Table},
@@ -10,9 +11,13 @@ use crate::kernel::{
     IdentityId, KeyId, KeyStatus, OperatorId, OrgId, OrgStatus, ServiceAccountId, ServiceAccountStatus,
     SessionId, UserId, UserStatus,
 };
+use crate::platform::keys::KeyRing;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, time::Duration};
 
+/// So that nothing else that is authenticated under this key passes for an announcement.
+const PURPOSE: &[u8] = b"authorization wake-up";
 /// Denials in one announcement; a commit with more makes several.
 const DENIALS_PER_WAKEUP: usize = 200;
 /// Denials that PostgreSQL has not been asked about; further ones wait for the tail.
@@ -94,7 +99,7 @@ impl Denial {
 }
 
 /// What is announced of a commit: at least its seq, if it changed anything.
-pub(crate) fn announcements(seq: i64, changes: &[Change]) -> Vec<String> {
+pub(crate) fn announcements(keys: &KeyRing, seq: i64, changes: &[Change]) -> Vec<String> {
     if changes.is_empty() {
         return vec![];
     }
@@ -104,10 +109,18 @@ pub(crate) fn announcements(seq: i64, changes: &[Change]) -> Vec<String> {
         parts.push(&[]);
     }
     let text = |part: &[Denial]| serde_json::to_string(&Wakeup { seq, denials: part.to_vec() });
-    parts.into_iter().filter_map(|part| text(part).ok()).collect()
+    let signed = |text: String| format!("{}.{text}", BASE64.encode(keys.mac(&[PURPOSE, text.as_bytes()])));
+    parts.into_iter().filter_map(|part| text(part).ok()).map(signed).collect()
 }
 
-/// The reverse; `None`: it is not understood.
+/// What somebody with our keys announced.
+pub(super) fn open<'t>(keys: &KeyRing, signed: &'t str) -> Option<&'t str> {
+    let (mac, text) = signed.split_once('.')?;
+    let mac = BASE64.decode(mac).ok()?;
+    keys.mac_matches(&[PURPOSE, text.as_bytes()], &mac).then_some(text)
+}
+
+/// The reverse of what is announced; `None`: it is not understood.
 pub(super) fn parse(text: &str) -> Option<Wakeup> {
     let mut wakeup: Wakeup = serde_json::from_str(text).ok()?;
     wakeup.denials.truncate(DENIALS_PER_WAKEUP);
@@ -158,6 +171,11 @@ impl Denials {
         });
     }
 
+    /// Denies anew what facts that were asked for before they were heard may have granted again.
+    pub(super) fn hold(&mut self, table: &mut Table) {
+        self.0.values_mut().for_each(|heard| heard.apply(table));
+    }
+
     /// Was this session ended?
     pub(super) fn ended(&self, session: SessionId) -> bool {
         !self.0.is_empty() && self.0.contains_key(&FactKey::session(session))
@@ -178,7 +196,7 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{authorization::OrgFact, kernel::Id};
+    use crate::{authorization::OrgFact, kernel::Id, platform::keys::Keys};
     use uuid::Uuid;
 
     const HEARD: Duration = Duration::from_secs(1);
@@ -196,12 +214,22 @@ mod tests {
         table.orgs[&org()].fact.as_ref().unwrap().status
     }
 
+    fn said(seq: i64, changes: &[Change]) -> Vec<Wakeup> {
+        let keys = keys();
+        let all = announcements(&keys, seq, changes);
+        all.iter().map(|signed| parse(open(&keys, signed).unwrap()).unwrap()).collect()
+    }
+
+    fn keys() -> Keys {
+        Keys::from_seed([1; 32]).unwrap()
+    }
+
     /// A table that knows an active org since seq 1, and what is heard of it.
     fn heard(seq: i64, change: &Change) -> (Table, Denials) {
         let (mut table, mut denials) = (Table::default(), Denials::default());
         table.apply(1, &holds(OrgStatus::Active));
-        for text in announcements(seq, std::slice::from_ref(change)) {
-            denials.hear(&mut table, &parse(&text).unwrap(), HEARD);
+        for wakeup in said(seq, std::slice::from_ref(change)) {
+            denials.hear(&mut table, &wakeup, HEARD);
         }
         (table, denials)
     }
@@ -220,11 +248,8 @@ mod tests {
     #[test]
     fn what_postgres_does_not_know_of_is_given_back() {
         let (mut table, mut denials) = heard(i64::MAX, &holds(OrgStatus::Suspended));
-        denials.hear(
-            &mut table,
-            &parse(&announcements(9, &[Change::Gone(holds(OrgStatus::Active).fact().clone())])[0]).unwrap(),
-            HEARD,
-        );
+        let gone = Change::Gone(holds(OrgStatus::Active).fact().clone());
+        denials.hear(&mut table, &said(9, &[gone])[0], HEARD);
         assert_eq!(status(&table), OrgStatus::Suspended, "the newer word");
         denials.settle(&mut table, LATER);
         assert_eq!((status(&table), table.orgs[&org()].seq), (OrgStatus::Active, 1));
@@ -243,11 +268,44 @@ mod tests {
 
     #[test]
     fn a_commit_without_denials_says_its_seq_and_one_with_many_says_so_in_parts() {
-        assert_eq!(announcements(7, &[holds(OrgStatus::Active)]), ["{\"seq\":7}"]);
-        let many = announcements(8, &vec![holds(OrgStatus::Suspended); DENIALS_PER_WAKEUP + 1]);
-        let parts: Vec<_> = many.iter().map(|text| parse(text).unwrap()).collect();
+        let plain = announcements(&keys(), 7, &[holds(OrgStatus::Active)]);
+        assert_eq!(open(&keys(), &plain[0]), Some("{\"seq\":7}"));
+        let parts = said(8, &vec![holds(OrgStatus::Suspended); DENIALS_PER_WAKEUP + 1]);
         assert_eq!(parts.iter().map(|part| part.denials.len()).collect::<Vec<_>>(), [DENIALS_PER_WAKEUP, 1]);
         assert!(parts.iter().all(|part| part.seq == 8));
+    }
+
+    #[test]
+    fn one_denial_does_not_turn_into_another_that_allows_more() {
+        let (mut table, mut denials) = (Table::default(), Denials::default());
+        table.apply(1, &holds(OrgStatus::Suspended));
+        for wakeup in said(2, &[holds(OrgStatus::PendingDelete)]) {
+            denials.hear(&mut table, &wakeup, HEARD);
+        }
+        assert_eq!(
+            status(&table),
+            OrgStatus::Suspended,
+            "members of an org that is to go may go on deleting it"
+        );
+    }
+
+    #[test]
+    fn facts_that_were_asked_for_before_do_not_undo_what_was_heard() {
+        let (mut table, mut denials) = heard(5, &holds(OrgStatus::Suspended));
+        table.apply(3, &holds(OrgStatus::Active));
+        denials.hold(&mut table);
+        assert_eq!(status(&table), OrgStatus::Suspended);
+    }
+
+    #[test]
+    fn nobody_without_our_keys_is_heard() {
+        let other = Keys::from_seed([2; 32]).unwrap();
+        let forged = announcements(&other, 9, &[holds(OrgStatus::Suspended)]).remove(0);
+        let (_, text) = forged.split_once('.').unwrap();
+        let genuine = announcements(&keys(), 8, &[]).first().cloned().unwrap_or_default();
+        for signed in [&forged, text, "", ".", &format!(".{text}"), &format!("{genuine}.{text}")] {
+            assert!(open(&keys(), signed).is_none(), "{signed}");
+        }
     }
 
     #[test]

@@ -217,7 +217,9 @@ fn operator(
         process::check(&database).await?;
         let app = App::start(Adapters::of_command(config, database).await?).await?;
         let ctx = app.work.ctx(Actor::Workload(Workload::OperatorCli));
-        body(&app, &ctx).await
+        let done = body(&app, &ctx).await;
+        app.work.cache().flush().await;
+        done
     }))
 }
 

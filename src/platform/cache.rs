@@ -73,6 +73,14 @@ impl Cache {
         }
     }
 
+    /// For a process that ends without following: sends what it announced, if that can be done within a second.
+    pub async fn flush(&self) {
+        match self {
+            Self::Memory(_) => (),
+            Self::Redis(redis) => redis.flush().await,
+        }
+    }
+
     /// Takes one from a bucket, if there is one left.
     pub async fn take(&self, bucket: &str, rate: Rate) -> Taken {
         match self {

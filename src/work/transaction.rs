@@ -78,7 +78,7 @@ impl Work {
         }
         AnsiTransactionManager::commit_transaction(conn).await?;
         self.state.apply_own(seq, &changes);
-        self.cache.announce(authorization::announcements(seq, &changes));
+        self.cache.announce(authorization::announcements(&self.keys, seq, &changes));
         self.wakes.sequencer.notify_one();
         Ok(Ok(()))
     }

@@ -160,6 +160,22 @@ async fn a_bucket_goes_when_it_is_full() {
     eventually("it is gone", async || redis.ask("DBSIZE").await.as_deref() == Some(":0")).await;
 }
 
+/// Of a server whose clock was ahead, or of another hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_found_in_a_bucket_it_is_no_fuller_than_full() {
+    let redis = OwnRedis::start().await;
+    let process = Process::open(&[redis.url()]);
+    await_status(&process.health, Status::Ok).await;
+    let rate = Rate { burst: 3, every: Duration::from_mins(1) };
+    redis.ask("SET identityd:bucket:a 9000000000000000").await.unwrap();
+    match process.cache.take("a", rate).await {
+        Taken::Refused(wait) => assert!(wait <= rate.every, "{wait:?}"),
+        Taken::Allowed => panic!("it is full"),
+    }
+    redis.ask("SET identityd:bucket:b moon").await.unwrap();
+    assert_eq!(process.cache.take("b", rate).await, Taken::Allowed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_given_and_a_wrong_one_is_said_to_be_wrong() {
     let redis = OwnRedis::with(&["--requirepass", "hunter2"]).await;

@@ -181,6 +181,25 @@ async fn a_frozen_redis_is_waited_for_once() {
     }
 }
 
+/// As after a failover to what only reads, or when its memory is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_answers_and_takes_nothing_is_failing() {
+    let redis = OwnRedis::start().await;
+    let pair = Pair::on(&redis).await;
+    let tasks = [following(&pair.app.app).await, following(&pair.other).await];
+    redis.ask("CONFIG SET maxmemory 1").await.unwrap();
+    pair.goes_on("full").await;
+    await_redis(&pair.app.app, Status::Failing).await;
+    let said = pair.app.app.health.all()["redis"].clone();
+    assert_eq!((said.required, said.detail.as_deref()), (false, Some("answers with errors")));
+    redis.ask("CONFIG SET maxmemory 0").await.unwrap();
+    await_redis(&pair.app.app, Status::Ok).await;
+    pair.goes_on("roomy").await;
+    for tasks in tasks {
+        tasks.stop(Duration::from_secs(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_announced_while_redis_is_away_is_sent_when_it_is_back() {
     let redis = OwnRedis::start().await;

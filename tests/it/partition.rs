@@ -6,6 +6,7 @@ use crate::{
     redis_support::{OwnRedis, await_redis, counted, database_address, eventually, follow, following},
 };
 use actix_web::test::TestRequest;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use identityd::{
     app::{App, Listener},
     authorization::{Action, Role, Target},
@@ -208,10 +209,17 @@ async fn what_nobody_committed_is_denied_no_longer_than_until_postgres_is_asked(
     let scene = Scene::set(&[&redis.url()]).await;
     let tasks = following(&scene.other).await;
     scene.network.set(Fault::Freeze);
-    let forged =
+    let told =
         format!("{{\"seq\":9000000000000000000,\"denials\":[{{\"key\":[\"{}\",\"revoked\"]}}]}}", scene.key);
-    let entry = format!("XADD identityd:authz * w '{forged}'");
-    assert!(redis.ask(&entry).await.unwrap().starts_with('$'));
+    let announce = async |mac: &[u8]| {
+        let (mac, heard) = (STANDARD_NO_PAD.encode(mac), counted(&scene.other, HEARD));
+        let entry = format!("XADD identityd:authz * w '{mac}.{told}'");
+        assert!(redis.ask(&entry).await.unwrap().starts_with('$'));
+        eventually("it is heard", async || counted(&scene.other, HEARD) == heard + 1).await;
+    };
+    announce(&[0; 32]).await;
+    assert_eq!(scene.status(), "active", "whoever can write into Redis alone is not believed");
+    announce(&scene.app.work().keys().mac(&[b"authorization wake-up", told.as_bytes()])).await;
     eventually("it is denied", async || scene.status() == "revoked").await;
     scene.network.set(Fault::None);
     eventually("it is given back", async || scene.status() == "active").await;

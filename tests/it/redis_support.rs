@@ -131,9 +131,11 @@ pub fn own_prefix() -> String {
 /// What a process that stays up does, for the authorization state.
 pub fn follow(app: &App) -> Tasks {
     let (tasks, database, health) = (Tasks::default(), app.database.clone(), app.health.clone());
-    let (state, cache) = (app.work.state_handle(), app.work.cache().clone());
+    let (state, keys, cache) = (app.work.state_handle(), app.work.keys_handle(), app.work.cache().clone());
     let stale_max = app.config.authorization.stale_max();
-    tasks.spawn("tail", move |stop| authorization::follow(state, database, cache, health, stale_max, stop));
+    tasks.spawn("tail", move |stop| {
+        authorization::follow(state, keys, database, cache, health, stale_max, stop)
+    });
     tasks
 }
 

@@ -54,20 +54,25 @@ pub(crate) async fn end_session(
     if session == own && work.state().is_session_over(session) {
         return Ok(());
     }
-    let permit = work.permit(ctx, Action::SelfManage, Target::Account).await?;
-    let ended = work.write(ctx, permit, async |tx| {
-        let ended = store::end(tx, identity, Some(session), None, None, reason).await?;
-        let Some(first) = ended.first() else { return Err(EndError::NotOpen) };
-        let event = match first.org {
-            Some(org) => tx.event_on(org, session),
-            None => tx.event(session),
-        };
-        tell(tx, &ended);
-        Ok(Audited::new((), event.detail(json!({ "session": "ended", "reason": reason }))))
-    });
+    let ended = async {
+        let permit = work.permit(ctx, Action::SelfManage, Target::Account).await?;
+        work.write(ctx, permit, async |tx| {
+            let ended = store::end(tx, identity, Some(session), None, None, reason).await?;
+            let Some(first) = ended.first() else { return Err(EndError::NotOpen) };
+            let event = match first.org {
+                Some(org) => tx.event_on(org, session),
+                None => tx.event(session),
+            };
+            tell(tx, &ended);
+            Ok(Audited::new((), event.detail(json!({ "session": "ended", "reason": reason }))))
+        })
+        .await
+    };
     match ended.await {
         Ok(()) => work.metrics().sessions_revoked(1),
         Err(EndError::NotOpen) => (),
+        // It ended itself, or was ended, while this waited.
+        Err(EndError::Work(WorkError::Denied(_))) if work.state().is_session_over(own) && session == own => {}
         Err(EndError::Work(error)) => return Err(error),
     }
     Ok(())

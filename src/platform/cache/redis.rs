@@ -19,7 +19,7 @@ use deadpool_redis::{
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    fs,
+    fs, io,
     sync::{
         LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,7 +32,9 @@ use tokio::sync::Notify;
 const CALL_MAX: Duration = Duration::from_millis(250);
 const SEND_MAX: Duration = Duration::from_millis(500);
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// Doubled for each time that it did not come to an answer.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// For how long the server holds a question that it has nothing to answer to. An idle follower knows after this time,
 /// and not sooner, that Redis answers.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -56,7 +58,9 @@ pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
          local now, every, burst = t[1] * 1000000 + t[2], tonumber(ARGV[1]), tonumber(ARGV[2])
-         local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + every
+         local held = tonumber(redis.call('GET', KEYS[1])) or now
+         -- Whatever another clock or another hand left there, it is no fuller than full.
+         local full_at = math.min(math.max(held, now), now + every * burst) + every
          local wait = full_at - every * burst - now
          if wait > 0 then return wait end
          redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
@@ -74,6 +78,8 @@ pub struct Redis {
     waiting: Mutex<VecDeque<String>>,
     wake: Notify,
     answers: AtomicBool,
+    /// Did it take the last announcement? It may answer questions and refuse to write.
+    writes: AtomicBool,
     metrics: Metrics,
     health: Health,
 }
@@ -121,6 +127,7 @@ impl Redis {
             waiting: Mutex::default(),
             wake: Notify::new(),
             answers: AtomicBool::new(false),
+            writes: AtomicBool::new(true),
             metrics: metrics.clone(),
             health: health.clone(),
         })
@@ -170,12 +177,32 @@ impl Redis {
                 return;
             }
             match self.add(&batch).await {
-                Ok(()) => batch.iter().for_each(|_| self.metrics.wakeup("sent")),
+                Ok(()) => {
+                    self.writes.store(true, Ordering::Release);
+                    for _ in &batch {
+                        self.metrics.wakeup("sent");
+                    }
+                }
                 Err(failure) => {
                     self.fell_silent("announce", &failure);
+                    self.writes.store(false, Ordering::Release);
+                    self.health.failing(NAME, false, failure.detail());
                     self.put(batch.into_iter().rev(), VecDeque::push_front);
                 }
             }
+        }
+    }
+
+    /// For a process that ends without ever following: what waits, if Redis takes it within a second.
+    pub(super) async fn flush(&self) {
+        let batch: Vec<String> = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.drain(..).collect()
+        };
+        if !batch.is_empty()
+            && let Err(failure) = self.add(&batch).await
+        {
+            self.fell_silent("announce", &failure);
         }
     }
 
@@ -193,16 +220,18 @@ impl Redis {
     }
 
     async fn receive(&self, heard: impl Fn(&str), mut stop: Stop) {
-        let mut cursor = None;
+        let (mut cursor, mut pause) = (None, RECONNECT_PAUSE);
         loop {
             tokio::select! {
                 () = stop.wait() => return,
                 Err(failure) = self.receive_on(&mut cursor, &heard) => {
+                    let answered = self.answers.load(Ordering::Acquire);
+                    pause = if answered { RECONNECT_PAUSE } else { (pause * 2).min(RECONNECT_PAUSE_MAX) };
                     self.fell_silent("follow", &failure);
                     self.health.failing(NAME, false, failure.detail());
                 }
             }
-            if !stop.sleep(RECONNECT_PAUSE).await {
+            if !stop.sleep(pause).await {
                 return;
             }
         }
@@ -275,7 +304,9 @@ impl Redis {
     }
 
     fn answered(&self) {
-        self.health.ok(NAME, false);
+        if self.writes.load(Ordering::Acquire) {
+            self.health.ok(NAME, false);
+        }
         if !self.answers.swap(true, Ordering::AcqRel) {
             self.wake.notify_one();
         }
@@ -297,7 +328,11 @@ pub(super) fn client(url: &Secret<String>, settings: &config::Redis) -> Result<C
         }
         None => Client::open(url.expose().as_str()),
     };
-    client.map_err(CacheError::Url)
+    client.map_err(|error| match settings.ca_file {
+        // The URL was looked at by `config check`.
+        Some(_) => CacheError::Authorities(io::Error::other(error)),
+        None => CacheError::Url(error),
+    })
 }
 
 pub(super) fn bounds(response_max: Duration) -> AsyncConnectionConfig {
@@ -308,15 +343,15 @@ pub(super) fn bounds(response_max: Duration) -> AsyncConnectionConfig {
 
 /// Where to read on, by the server's own clock.
 async fn place(connection: &mut MultiplexedConnection, cursor: Option<String>) -> Result<String, RedisError> {
-    let (seconds, _): (u64, u64) = cmd("TIME").query_async(connection).await?;
-    Ok(place_at(seconds, cursor))
+    let (seconds, micros): (u64, u64) = cmd("TIME").query_async(connection).await?;
+    Ok(place_at(seconds * 1000 + micros / 1000, cursor))
 }
 
 /// Where it stopped, unless that place is ahead of the server's clock, and so another server's.
-fn place_at(seconds: u64, cursor: Option<String>) -> String {
+fn place_at(now_millis: u64, cursor: Option<String>) -> String {
     let stopped_at = |cursor: &String| cursor.split('-').next().and_then(|millis| millis.parse::<u64>().ok());
-    let known = cursor.filter(|cursor| stopped_at(cursor).is_some_and(|millis| millis / 1000 <= seconds));
-    let before = seconds.saturating_sub(FROM_BEFORE.as_secs()) * 1000;
+    let known = cursor.filter(|cursor| stopped_at(cursor).is_some_and(|millis| millis <= now_millis));
+    let before = u128::from(now_millis).saturating_sub(FROM_BEFORE.as_millis());
     known.unwrap_or_else(|| format!("{before}-0"))
 }
 
@@ -326,11 +361,11 @@ mod tests {
 
     #[test]
     fn it_reads_on_where_it_stopped_or_from_a_minute_ago() {
-        let place = |cursor: Option<&str>| place_at(1000, cursor.map(ToOwned::to_owned));
-        assert_eq!(place(None), "940000-0");
-        assert_eq!(place(Some("1000999-7")), "1000999-7");
+        let place = |cursor: Option<&str>| place_at(1_000_500, cursor.map(ToOwned::to_owned));
+        assert_eq!(place(None), "940500-0");
+        assert_eq!(place(Some("1000500-7")), "1000500-7");
         assert_eq!(place(Some("3000-0")), "3000-0", "what was trimmed away is simply not there");
-        assert_eq!(place(Some("1001000-0")), "940000-0", "of a server whose clock was ahead");
-        assert_eq!(place(Some("moon")), "940000-0");
+        assert_eq!(place(Some("1000501-0")), "940500-0", "of a server whose clock was ahead");
+        assert_eq!(place(Some("moon")), "940500-0");
     }
 }
