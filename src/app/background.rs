@@ -4,7 +4,7 @@ use crate::{
     audit, authn, authorization,
     credentials::api_keys,
     flows, identity,
-    jobs::{self, Claimed, Handler},
+    jobs::{self, Claimed, Handler, Lease},
     kernel::Ctx,
     platform::{
         tasks::{Stop, Tasks},
@@ -105,16 +105,25 @@ async fn sweep_on(app: App, mut stop: Stop) {
     }
 }
 
-/// One round, if the lease is ours. Answers how much it took away.
+/// One round, if the lease is ours, and for as long as it is. Answers how much it took away.
 pub async fn sweep(work: &Work, owner: &str) -> Result<usize, WorkError> {
-    let hold = async |tx: &mut UpkeepTx<'_>| {
-        Ok::<_, WorkError>(jobs::hold(tx, "sweeper", owner, SWEEP_LEASE_SECONDS).await?)
+    let take = async |tx: &mut UpkeepTx<'_>| {
+        Ok::<_, WorkError>(jobs::take(tx, "sweeper", owner, SWEEP_LEASE_SECONDS).await?)
     };
-    if !work.upkeep(Upkeep::Lease, hold).await? {
-        return Ok(0);
+    let Some(lease) = work.upkeep(Upkeep::Lease, take).await? else { return Ok(0) };
+    match sweep_under(work, &lease).await {
+        Err(WorkError::Superseded) => {
+            tracing::info!("another process sweeps now");
+            Ok(0)
+        }
+        swept => swept,
     }
+}
+
+async fn sweep_under(work: &Work, lease: &Lease) -> Result<usize, WorkError> {
     let now = work.clock().now();
     let swept = work.upkeep(Upkeep::Sweep, async |tx| {
+        lease.confirm(tx.conn()).await?;
         let answers = work::sweep_idempotency(tx, now, SWEEP_MAX).await?;
         let tokens = authn::purge_expired(tx, now).await?;
         let given_up = jobs::sweep(tx, SWEEP_MAX).await?;
@@ -122,7 +131,11 @@ pub async fn sweep(work: &Work, owner: &str) -> Result<usize, WorkError> {
     });
     let swept = swept.await?;
     let forgotten = work.upkeep(Upkeep::ForgetFacts, async |tx| {
+        lease.confirm(tx.conn()).await?;
         Ok::<_, WorkError>(authorization::forget(tx.conn(), now, SWEEP_MAX).await?)
     });
-    Ok(swept + forgotten.await? + authn::purge_sessions(work).await? + flows::purge(work).await?)
+    Ok(swept
+        + forgotten.await?
+        + authn::purge_sessions(work, lease).await?
+        + flows::purge(work, lease).await?)
 }

@@ -3,15 +3,16 @@ use crate::{
     authorization::{Action, Target},
     credentials::{api_keys, service_accounts},
     identity,
+    jobs::Lease,
     kernel::{Actor, OrgId, UserId, Workload},
     orgs,
     work::{Audited, Work, WorkError},
 };
 use serde_json::json;
 
-/// One round. Answers how much it removed; there may be more.
+/// One round, under the sweeper's lease. Answers how much it removed; there may be more.
 #[tracing::instrument(name = "flows.purge", skip_all, err(level = "debug"))]
-pub async fn purge(work: &Work) -> Result<usize, WorkError> {
+pub async fn purge(work: &Work, lease: &Lease) -> Result<usize, WorkError> {
     let ctx = work.ctx(Actor::Workload(Workload::Jobs));
     let permit = work.permit(&ctx, Action::OrgsRead, Target::Platform).await?;
     let due = work.read(&ctx, permit, async |tx| {
@@ -21,18 +22,19 @@ pub async fn purge(work: &Work) -> Result<usize, WorkError> {
     let (orgs, users) = due.await?;
     let mut gone = 0;
     for (org, user) in users {
-        gone += usize::from(purge_user(work, org, user).await?);
+        gone += usize::from(purge_user(work, lease, org, user).await?);
     }
     for org in orgs {
-        gone += usize::from(purge_org(work, org).await?);
+        gone += usize::from(purge_org(work, lease, org).await?);
     }
     Ok(gone)
 }
 
-async fn purge_user(work: &Work, org: OrgId, user: UserId) -> Result<bool, WorkError> {
+async fn purge_user(work: &Work, lease: &Lease, org: OrgId, user: UserId) -> Result<bool, WorkError> {
     let ctx = work.ctx(Actor::Workload(Workload::Jobs));
     let permit = work.permit(&ctx, Action::UsersDelete, Target::User(org, user)).await?;
     work.write(&ctx, permit, async |tx| {
+        lease.confirm(tx.conn()).await?;
         let due = identity::is_due(tx, user).await?;
         if due {
             api_keys::purge_user(tx, user).await?;
@@ -44,10 +46,11 @@ async fn purge_user(work: &Work, org: OrgId, user: UserId) -> Result<bool, WorkE
     .await
 }
 
-async fn purge_org(work: &Work, org: OrgId) -> Result<bool, WorkError> {
+async fn purge_org(work: &Work, lease: &Lease, org: OrgId) -> Result<bool, WorkError> {
     let ctx = work.ctx(Actor::Workload(Workload::Jobs));
     let permit = work.permit(&ctx, Action::OrgsDelete, Target::Org(org)).await?;
     work.write(&ctx, permit, async |tx| {
+        lease.confirm(tx.conn()).await?;
         let due = orgs::lock_due(tx).await?;
         if due {
             api_keys::purge_org(tx).await?;

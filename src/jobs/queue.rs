@@ -92,6 +92,16 @@ pub async fn claim(tx: &mut UpkeepTx<'_>, owner: &str) -> QueryResult<Option<Cla
     }))
 }
 
+/// Keeps a job ours until this write ends, for what it does before its end. A claim that was overtaken writes nothing.
+pub async fn confirm(tx: &mut Tx<'_>, claimed: &Claimed) -> Result<(), WorkError> {
+    let held = sql_query("SELECT FROM jobs WHERE job_id = $1 AND epoch = $2 FOR UPDATE")
+        .bind::<st::Uuid, _>(claimed.job.uuid())
+        .bind::<st::BigInt, _>(claimed.epoch)
+        .execute(tx.conn())
+        .await?;
+    if held == 1 { Ok(()) } else { Err(WorkError::Superseded) }
+}
+
 /// Ends a job in the write that had its effect. A claim that was overtaken rolls the effect back.
 pub async fn complete(tx: &mut Tx<'_>, claimed: &Claimed) -> Result<(), WorkError> {
     let ended = end(tx.conn(), claimed).await?;
@@ -123,8 +133,8 @@ pub async fn sweep(tx: &mut UpkeepTx<'_>, limit: i64) -> QueryResult<usize> {
     .await
 }
 
-/// Puts a job back, to be tried again after a while that doubles each time.
-pub(super) async fn put_back(tx: &mut UpkeepTx<'_>, claimed: &Claimed, error: &str) -> QueryResult<()> {
+/// Puts a job back, to be tried again after a while that doubles each time. `false`: it is another claim's meanwhile.
+pub(super) async fn put_back(tx: &mut UpkeepTx<'_>, claimed: &Claimed, error: &str) -> QueryResult<bool> {
     let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
     sql_query(
         "UPDATE jobs SET lease_owner = NULL, lease_until = NULL, last_error = $3,
@@ -136,5 +146,5 @@ pub(super) async fn put_back(tx: &mut UpkeepTx<'_>, claimed: &Claimed, error: &s
     .bind::<st::Text, _>(error)
     .execute(tx.conn())
     .await
-    .map(drop)
+    .map(|rows| rows == 1)
 }

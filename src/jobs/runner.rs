@@ -70,9 +70,17 @@ impl Runner {
         };
         let text = chain(&*error);
         drop(error);
-        self.tell(claimed, &text);
-        let put_back = async |tx: &mut UpkeepTx<'_>| Ok(queue::put_back(tx, claimed, &text).await?);
-        self.work.upkeep(Upkeep::Jobs, put_back).await
+        let put_back =
+            async |tx: &mut UpkeepTx<'_>| Ok::<_, WorkError>(queue::put_back(tx, claimed, &text).await?);
+        let put = self.work.upkeep(Upkeep::Jobs, put_back).await;
+        match put {
+            // It goes well or ill with whoever has it now.
+            Ok(false) => {
+                tracing::info!(job.id = %claimed.job, kind = claimed.kind, "job is another process's now");
+            }
+            _ => self.tell(claimed, &text),
+        }
+        put.map(drop)
     }
 
     fn tell(&self, claimed: &Claimed, error: &str) {

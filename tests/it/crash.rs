@@ -10,40 +10,48 @@ use std::{collections::BTreeSet, thread};
 use tokio::runtime::Runtime;
 
 /// A lock that is held until this is dropped.
-struct Held {
+pub struct Held {
     runtime: Runtime,
     conn: Option<diesel_async::AsyncPgConnection>,
 }
 
 impl Held {
-    fn take(database: &ScratchDatabase, table: &str) -> Self {
+    pub fn take(database: &ScratchDatabase, table: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let conn = runtime.block_on(async {
             let mut conn = connection(&database.url()).await;
-            let lock =
-                format!("SET ROLE identityd_owner; BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+            // The server would end it after fifteen seconds.
+            let lock = format!(
+                "SET idle_in_transaction_session_timeout = 0; SET ROLE identityd_owner; BEGIN;
+                 LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"
+            );
             conn.batch_execute(&lock).await.unwrap();
             conn
         });
         Self { runtime, conn: Some(conn) }
     }
 
-    fn release(mut self) {
+    pub fn release(mut self) {
         self.runtime.block_on(async { self.conn.take().unwrap().batch_execute("ROLLBACK").await.unwrap() });
     }
 }
 
 /// A server on a database of its own, with an organization and the key of its administrator.
-struct Scene {
-    place: Scratch,
-    database: ScratchDatabase,
-    key: String,
+pub struct Scene {
+    pub place: Scratch,
+    pub database: ScratchDatabase,
+    pub key: String,
 }
 
 impl Scene {
-    fn new(purpose: &str) -> Self {
-        let (place, database) = (Scratch::new(purpose), migrated(purpose));
+    pub fn new(purpose: &str) -> Self {
+        Self::on(purpose, migrated(purpose))
+    }
+
+    /// On a database that has the schema.
+    pub fn on(purpose: &str, database: ScratchDatabase) -> Self {
+        let place = Scratch::new(purpose);
         let server = Served::start(&place, &database, &[]);
         let (code, operator) = beside(&place, &database, &["bootstrap"]);
         assert_eq!(code, 0, "{operator}");
@@ -58,15 +66,19 @@ impl Scene {
     }
 
     fn start(&self) -> Served {
-        Served::start(&self.place, &self.database, &[])
+        self.start_with(&[])
     }
 
-    fn rename(&self, server: &Served, name: &str) -> Result<u16, ureq::Error> {
+    pub fn start_with(&self, settings: &[&str]) -> Served {
+        Served::start(&self.place, &self.database, settings)
+    }
+
+    pub fn rename(&self, server: &Served, name: &str) -> Result<u16, ureq::Error> {
         let body = json!({ "displayName": name });
         Ok(server.try_call("PATCH", "/v1/orgs/acme", Some(&self.key), &body)?.0)
     }
 
-    fn number(&self, query: &str) -> i64 {
+    pub fn number(&self, query: &str) -> i64 {
         ask(&self.database.url(), &format!("SELECT ({query})::text AS cell")).parse().unwrap()
     }
 
@@ -77,23 +89,27 @@ impl Scene {
         let (at, key, renamed) = (server.url.clone(), self.key.clone(), json!({ "displayName": name }));
         let caller =
             thread::spawn(move || call(&agent(), &at, "PATCH", "/v1/orgs/acme", Some(&key), &renamed));
-        let waits = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-             AND query ILIKE '%{statement}%'"
-        );
-        until(&true, || self.number(&waits) > 0);
+        until(&true, || self.waiting(statement) > 0);
         server.kill();
         assert!(caller.join().unwrap().is_err(), "nobody answered");
         held.release();
-        until(&0, || self.number(&waits));
+        until(&0, || self.waiting(statement));
+    }
+
+    /// How many statements like this wait for a lock.
+    pub fn waiting(&self, statement: &str) -> i64 {
+        self.number(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+             AND query ILIKE '%{statement}%'"
+        ))
     }
 
     fn org_name(&self) -> String {
         ask(&self.database.url(), "SELECT name AS cell FROM orgs WHERE slug = 'acme'")
     }
 
-    /// Everything that happened has its place, and each change its event.
-    fn verify(&self) {
+    /// Everything that happened has its place, in order and without a gap, and each change its event.
+    pub fn verify(&self) {
         verify_log(|query| self.number(query));
         let changes = "SELECT version - 1 FROM orgs WHERE slug = 'acme'";
         let told = "SELECT count(*) FROM audit_log WHERE action = 'orgs:update' AND outcome = 'allow'";

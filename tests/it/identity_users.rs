@@ -5,12 +5,12 @@ use crate::{
         NOBODY, ask, at_once, both, brief, call_with, check, column, issue, metadata_at_the_limit, pages,
         root, told,
     },
+    support::purge,
 };
 use actix_web::{http::Method, test::TestRequest};
 use identityd::{
     app::Listener,
     authorization::{PlatformRole, Role},
-    flows,
 };
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
@@ -421,10 +421,10 @@ async fn a_removed_member_is_gone_for_good_when_his_time_is_over() {
     let (key, secret) = issue(&app, "ada", &format!("{bob}/api-keys"), Value::Null).await;
     app.delete("ada", &bob).await;
     app.tick((30 * DAY).checked_sub(Duration::from_secs(1)).unwrap()).await;
-    assert_eq!(flows::purge(app.work()).await.unwrap(), 0);
+    assert_eq!(purge(&app).await, 0);
     assert_eq!(check(&app, &secret).await["status"], "principal_inactive");
     app.tick(Duration::from_secs(1)).await;
-    assert_eq!(flows::purge(app.work()).await.unwrap(), 1);
+    assert_eq!(purge(&app).await, 1);
     assert_eq!(brief(&app.post("ada", &format!("{bob}/restore"), Value::Null).await), "404 NOT_FOUND");
     assert_eq!(brief(&app.get("ada", &format!("/v1/orgs/acme/api-keys/{key}")).await), "404 NOT_FOUND");
     assert_eq!(check(&app, &secret).await["code"], "KEY_UNKNOWN");

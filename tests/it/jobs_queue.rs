@@ -5,6 +5,7 @@ use crate::{
 };
 use identityd::{
     authorization::{Action, Target},
+    identity,
     jobs::{self, ATTEMPTS_MAX, Claimed, Handler, JobError, Runner},
     kernel::{Actor, Ctx, OrgId, UserId, Workload},
     work::{Audited, Tx, Upkeep, UpkeepTx, WorkError},
@@ -179,6 +180,26 @@ async fn a_runner_that_was_overtaken_neither_ends_nor_puts_back_the_job() {
         let left = app.rows("SELECT lease_owner, epoch, last_error FROM jobs").await;
         assert_eq!(left, json!([{ "lease_owner": "successor", "epoch": 2, "last_error": null }]));
     }
+}
+
+#[actix_web::test]
+async fn a_runner_that_was_overtaken_before_it_wrote_mints_no_token_and_mails_nobody() {
+    let app = TestApp::new().await;
+    app.org("alice", "acme").await;
+    app.post("alice", "/v1/orgs/acme/invites", json!({ "email": "a@example.io" })).await;
+    let first = claim(&app, "frozen").await.unwrap();
+    app.sabotage(EXPIRE).await;
+    let second = claim(&app, "successor").await.unwrap();
+    let send = async |claimed| {
+        let ctx = app.work().ctx(Actor::Workload(Workload::Jobs));
+        identity::send_invite(app.work(), &app.app.mailer, ctx, claimed).await
+    };
+    send(second).await.unwrap();
+    let left = async || app.rows("SELECT kid FROM invite_tokens").await;
+    let (token, events) = (left().await, count(&app, "audit_outbox").await);
+    assert!(send(first).await.is_err());
+    assert_eq!((left().await, count(&app, "audit_outbox").await), (token, events));
+    assert_eq!(app.mails().await.len(), 1, "the one that works");
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use crate::{
     contexts_support::{
         NOBODY, ask, at_once, both, brief, call_with, column, metadata_at_the_limit, pages, root, told,
     },
+    support::purge,
 };
 use actix_web::http::Method;
 use identityd::{
     authorization::{PlatformRole, Role},
-    flows,
     kernel::UserStatus,
 };
 use insta::assert_json_snapshot;
@@ -383,9 +383,9 @@ async fn a_deleted_org_is_gone_for_good_when_its_time_is_over() {
     app.org("ada", "acme").await;
     app.delete("ada", "/v1/orgs/acme").await;
     app.tick((30 * DAY).checked_sub(Duration::from_secs(1)).unwrap()).await;
-    assert_eq!(flows::purge(app.work()).await.unwrap(), 0);
+    assert_eq!(purge(&app).await, 0);
     app.tick(Duration::from_secs(1)).await;
-    assert_eq!(flows::purge(app.work()).await.unwrap(), 1);
+    assert_eq!(purge(&app).await, 1);
     assert_eq!(brief(&app.post(root, "/v1/orgs/acme/restore", because()).await), "404 NOT_FOUND");
     assert_eq!(app.get("ada", "/v1/orgs").await["body"], json!([]));
     app.org("bob", "acme").await;
@@ -399,7 +399,7 @@ async fn an_org_restored_in_time_is_not_purged() {
     app.delete("ada", "/v1/orgs/acme").await;
     app.tick(30 * DAY).await;
     assert_eq!(brief(&app.post(root, "/v1/orgs/acme/restore", because()).await), "200");
-    assert_eq!(flows::purge(app.work()).await.unwrap(), 0);
+    assert_eq!(purge(&app).await, 0);
     assert_eq!(app.get("ada", "/v1/orgs/acme").await["body"]["status"], "active");
 }
 

@@ -16,8 +16,13 @@ const START_MAX: Duration = Duration::from_mins(1);
 
 /// A database of its own with the schema of this release.
 pub fn migrated(purpose: &str) -> ScratchDatabase {
-    let database = ScratchDatabase::new(purpose);
-    assert_eq!(database.migrate(&["up"]).code, 0);
+    migrate(ScratchDatabase::new(purpose))
+}
+
+/// Brings a database to this release.
+pub fn migrate(database: ScratchDatabase) -> ScratchDatabase {
+    let up = database.migrate(&["up"]);
+    assert_eq!(up.code, 0, "{up:?}");
     database
 }
 
@@ -110,8 +115,21 @@ impl Served {
 
     /// Asks it to end.
     pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Stops it where it is, as a machine that swaps does: its connections stay, and it does nothing.
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// How it ended.

@@ -1,6 +1,10 @@
 //! What tests of the lower floors share.
 use crate::app::{TestApp, connect};
 use diesel_async::AsyncPgConnection;
+use identityd::{
+    flows, jobs,
+    work::{Upkeep, UpkeepTx, WorkError},
+};
 use serde_json::{Value, json};
 use std::{fmt::Write as _, time::Duration};
 
@@ -27,6 +31,13 @@ pub async fn superuser(app: &TestApp) -> AsyncPgConnection {
 /// How many rows a table has, or what follows `FROM`.
 pub async fn count(app: &TestApp, from: &str) -> u64 {
     app.rows(&format!("SELECT count(*) AS count FROM {from}")).await[0]["count"].as_u64().unwrap()
+}
+
+/// Removes for good what can no longer be restored, as the sweeper does. Answers how much it was.
+pub async fn purge(app: &TestApp) -> usize {
+    let take = async |tx: &mut UpkeepTx<'_>| Ok::<_, WorkError>(jobs::take(tx, "sweeper", "me", 60).await?);
+    let lease = app.work().upkeep(Upkeep::Lease, take).await.unwrap().unwrap();
+    flows::purge(app.work(), &lease).await.unwrap()
 }
 
 /// The tables in which a text stands anywhere, as it is or as bytes.

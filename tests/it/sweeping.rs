@@ -1,20 +1,23 @@
 //! What is kept only for a while: deleted orgs and people until their retention ends, and what nobody asks for any more.
 use crate::{
     app::{TestApp, id},
+    http_support::Held,
     support::{code, count, places_of},
 };
 use actix_web::http::Method;
 use chrono::{DateTime, Utc};
+use diesel_async::SimpleAsyncConnection as _;
 use identityd::{
     app::sweep,
     authorization::{PlatformRole, Role},
-    identity,
+    identity, jobs,
     kernel::{OrgId, UserId},
     orgs,
+    work::{Upkeep, UpkeepTx, WorkError},
 };
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -366,4 +369,36 @@ async fn one_process_sweeps_at_a_time() {
     assert_eq!(sweep(app.work(), "another").await.unwrap(), 1);
     let holder = app.rows("SELECT owner FROM leases WHERE name = 'sweeper'").await;
     assert_eq!(holder, json!([{ "owner": "another" }]));
+}
+
+#[tokio::test]
+async fn a_sweeper_that_was_overtaken_takes_nothing_more_away() {
+    let app = TestApp::with(&["database.connections_max=1"]).await;
+    app.org("alice", "acme").await;
+    app.delete("alice", "/v1/orgs/acme").await;
+    app.tick(RETENTION).await;
+    let events = count(&app, "audit_outbox").await;
+    let mut held = Held::of(&app, "idempotency_keys").await;
+    let work = Arc::clone(&app.app.work);
+    let slow = tokio::spawn(async move { sweep(&work, "slow").await });
+    held.awaited_by(1).await;
+    // The one connection goes to whoever asked first: between two transactions of the sweeper, its lease runs out and
+    // is taken.
+    let work = Arc::clone(&app.app.work);
+    let next = tokio::spawn(async move {
+        let overtake = async |tx: &mut UpkeepTx<'_>| {
+            tx.conn()
+                .batch_execute("UPDATE leases SET lease_until = '-infinity' WHERE name = 'sweeper'")
+                .await?;
+            Ok::<_, WorkError>(jobs::hold(tx, "sweeper", "next", 60).await?)
+        };
+        work.upkeep(Upkeep::Lease, overtake).await
+    });
+    tokio::task::yield_now().await;
+    held.let_go().await;
+    assert!(next.await.unwrap().unwrap());
+    assert_eq!(slow.await.unwrap().unwrap(), 0);
+    assert_eq!(count(&app, "orgs WHERE slug = 'acme'").await, 1);
+    assert_eq!(count(&app, "audit_outbox").await, events, "nor says that it did");
+    assert_eq!(sweep(app.work(), "next").await.unwrap(), 1);
 }

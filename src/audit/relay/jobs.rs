@@ -5,7 +5,7 @@ use super::{
     store::{self, Position, Relayable},
 };
 use crate::{
-    jobs,
+    jobs::{self, Lease},
     platform::{
         bus::{Bus, BusError},
         db::StorageError,
@@ -63,7 +63,7 @@ pub async fn measure(work: &Work, topic: &str) -> Result<Behind, WorkError> {
 
 /// What one turn has to send.
 struct Batch {
-    epoch: i64,
+    lease: Lease,
     position: Position,
     entries: Vec<Relayable>,
 }
@@ -77,7 +77,7 @@ impl Relay {
     /// Sends the oldest entries that the topic does not have yet.
     #[tracing::instrument(name = "audit.relay", skip_all, err(level = "debug"))]
     pub async fn turn(&self) -> Result<Relayed, RelayError> {
-        let Some(Batch { epoch, position, entries }) = self.take().await? else {
+        let Some(Batch { lease, position, entries }) = self.take().await? else {
             return Ok(Relayed::Elsewhere);
         };
         let (from, count) = (position.next_seq, entries.len());
@@ -85,7 +85,7 @@ impl Relay {
         let records = entries.into_iter().map(|entry| record(position.log_id, entry)).collect();
         let published = tokio::time::timeout(PUBLISH_MAX, self.bus.publish(&self.topic, records));
         published.await.map_err(|_| BusError::Timeout)??;
-        if !self.advance(epoch, from, to).await? {
+        if !self.advance(&lease, from, to).await? {
             return Ok(Relayed::Overtaken);
         }
         self.work.metrics().relayed(count);
@@ -94,7 +94,7 @@ impl Relay {
 
     async fn take(&self) -> Result<Option<Batch>, WorkError> {
         let take = async |tx: &mut UpkeepTx<'_>| {
-            let Some(epoch) = jobs::hold_epoch(tx, LEASE, &self.owner, LEASE_SECONDS).await? else {
+            let Some(lease) = jobs::take(tx, LEASE, &self.owner, LEASE_SECONDS).await? else {
                 return Ok::<_, WorkError>(None);
             };
             let position = store::find_position(tx, &self.topic).await?;
@@ -103,16 +103,16 @@ impl Relay {
             if entries.iter().zip(position.next_seq..).any(|(entry, seq)| entry.seq != seq) {
                 return Err(StorageError::Value("audit_log: entries to be relayed are missing").into());
             }
-            Ok(Some(Batch { epoch, position, entries }))
+            Ok(Some(Batch { lease, position, entries }))
         };
         self.work.upkeep(Upkeep::Relay, take).await
     }
 
     /// Moves the position, unless somebody else held the lease since: the row of the lease stays locked until then.
-    async fn advance(&self, epoch: i64, from: i64, to: i64) -> Result<bool, WorkError> {
+    async fn advance(&self, lease: &Lease, from: i64, to: i64) -> Result<bool, WorkError> {
         let advance = async |tx: &mut UpkeepTx<'_>| {
-            let held = jobs::hold_epoch(tx, LEASE, &self.owner, LEASE_SECONDS).await?;
-            Ok(held == Some(epoch) && store::move_position(tx, &self.topic, from, to).await? == 1)
+            let held = jobs::take(tx, LEASE, &self.owner, LEASE_SECONDS).await?;
+            Ok(held.as_ref() == Some(lease) && store::move_position(tx, &self.topic, from, to).await? == 1)
         };
         self.work.upkeep(Upkeep::Relay, advance).await
     }

@@ -3,6 +3,7 @@ use super::{model::Session, store};
 use crate::{
     authorization::{Action, Fact, SessionFact, Target},
     identity::UserError,
+    jobs::Lease,
     kernel::{Actor, Ctx, IdentityId, OrgId, Page, SessionId, Token, UserId, Workload},
     work::{Audited, Tx, Upkeep, UpkeepTx, Work, WorkError},
 };
@@ -15,9 +16,9 @@ const ACCESS_TOKEN_LIFETIME_MAX: TimeDelta = TimeDelta::hours(1);
 /// How long a session is kept past its longest end, for whoever looks into what went on.
 const RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// Takes away sessions that ended long ago. Answers how many; there may be more.
+/// Takes away sessions that ended long ago, under the sweeper's lease. Answers how many; there may be more.
 #[tracing::instrument(name = "authn.purge_sessions", skip_all, err(level = "debug"))]
-pub async fn purge_sessions(work: &Work) -> Result<usize, WorkError> {
+pub async fn purge_sessions(work: &Work, lease: &Lease) -> Result<usize, WorkError> {
     let ctx = work.ctx(Actor::Workload(Workload::Jobs));
     let before = ctx.now - RETENTION;
     let permit = work.permit(&ctx, Action::PlatformManage, Target::Platform).await?;
@@ -26,6 +27,7 @@ pub async fn purge_sessions(work: &Work) -> Result<usize, WorkError> {
     }
     let permit = work.permit(&ctx, Action::PlatformManage, Target::Platform).await?;
     work.write(&ctx, permit, async |tx| {
+        lease.confirm(tx.conn()).await?;
         let gone = store::purge_over(tx, before).await?;
         let event = tx.event("sessions").detail(json!({ "purged": gone }));
         Ok(Audited::new(gone, event))

@@ -3,7 +3,7 @@ use super::store;
 use crate::{
     authorization::{Action, Target},
     identity::users::{User, store::lock_user},
-    jobs::{Claimed, JobError},
+    jobs::{self, Claimed, JobError},
     kernel::{Ctx, Secret, Token, TokenKind, UserId},
     orgs,
     platform::mail::{Mail, Mailer},
@@ -43,7 +43,8 @@ struct Html<'a> {
     expires_at: &'a str,
 }
 
-/// At least once: a second run mints a new token, and the one mailed before is dead.
+/// At least once: a second run mints a new token, and the one mailed before is dead. A run whose claim was overtaken
+/// mints none, since the successor's would be dead then.
 pub async fn send_invite(work: &Work, mailer: &Mailer, ctx: Ctx, claimed: Claimed) -> Result<(), JobError> {
     let Payload { user_id: user } = serde_json::from_value(claimed.payload.clone())?;
     let org = claimed.org.ok_or("an invite is for an org")?;
@@ -56,6 +57,7 @@ pub async fn send_invite(work: &Work, mailer: &Mailer, ctx: Ctx, claimed: Claime
         let event = |tx: &Tx<'_>, mailed: bool| {
             tx.event(user).detail(json!({ "mailed": mailed, "job": claimed.job, "by": claimed.enqueued_by }))
         };
+        jobs::confirm(tx, &claimed).await?;
         let invited = lock_user(tx, user).await?.filter(User::awaits_person);
         let Some(invited) = invited else { return Ok(Audited::new(None, event(tx, false))) };
         let hashed = tx.keys().fingerprint(token.expose());
