@@ -1,10 +1,10 @@
-//! PostgreSQL goes away under load: clear answers meanwhile, every kind of request works
+//! PostgreSQL goes away under load, and has no connection to spare: clear answers meanwhile, every kind of request works
 //! again soon after, and nothing that was acknowledged is lost.
 use crate::{
     cli_support::ask,
     crash::Scene,
     postgres_support::{Caller, Callers, Kind, OwnPostgres, Seen},
-    process::{Served, agent, until},
+    process::{Served, agent, beside, until},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -93,4 +93,63 @@ fn restarted_at_once_under_load_it_loses_nothing_that_was_acknowledged() {
 #[test]
 fn restarted_fast_under_load_it_loses_nothing_that_was_acknowledged() {
     restarted("fast", Signal::INT);
+}
+
+/// For the service's role; who is connected is sent away.
+fn limit(scene: &Scene, connections: i32) {
+    scene.database.sql(&format!(
+        "ALTER ROLE identityd_app CONNECTION LIMIT {connections};
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'identityd_app'"
+    ));
+}
+
+#[test]
+fn at_the_connection_limit_it_says_so_and_recovers_once_there_is_room() {
+    let postgres = OwnPostgres::start("limit-server");
+    let scene = postgres.scene("limit");
+    let server = scene.start_with(&[REQUEST_MAX, "authorization.stale_max_seconds=3"]);
+    let caller = Caller::of(&scene, &server);
+    let mut made = burst(&caller, "before");
+
+    // Others have every connection.
+    limit(&scene, 0);
+    let agent = agent();
+    let answer = |kind| {
+        let Seen { status, code, .. } = caller.ask(&agent, kind, "never");
+        (status, code)
+    };
+    let unavailable = (503, "DATABASE_UNAVAILABLE".to_owned());
+    let stale = (503, "AUTHORIZATION_STALE".to_owned());
+    assert_eq!(answer(Kind::KeyCheck).0, 200);
+    until(&unavailable, || answer(Kind::SignIn));
+    until(&unavailable, || answer(Kind::List));
+    until(&stale, || answer(Kind::Change));
+    until(&stale, || answer(Kind::KeyCheck));
+    until(&(503, "failing".into(), true.into()), || ready(&server));
+    let full = "too many connections for role";
+    assert!(server.log().contains(full), "{}", server.log());
+    let (code, said) = beside(&scene.place, &scene.database, &["bootstrap"]);
+    assert!(code == 1 && said.contains(full), "{said}");
+
+    // There is room for the tail and two more.
+    limit(&scene, 4);
+    let connected =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'identityd_app' AND state = 'idle'";
+    until(&(200, "ok".into(), true.into()), || ready(&server));
+    until(&true, || scene.number(connected) >= 2);
+    let callers = Callers::start(&caller, "narrow", 8);
+    callers.await_all(Instant::now());
+    let narrow = callers.shown();
+
+    let freed = Instant::now();
+    scene.database.sql("ALTER ROLE identityd_app CONNECTION LIMIT -1");
+    let worked = callers.await_all(freed);
+    println!("works after {worked:.2?}; {narrow}");
+    let (seen, names) = callers.stop();
+    for code in seen.iter().filter(|seen| seen.status == 503).map(|seen| seen.code.as_str()) {
+        assert_eq!(code, "DATABASE_UNAVAILABLE");
+    }
+    made.extend(names);
+    made.extend(burst(&caller, "after"));
+    verify(&scene, &server, made);
 }
