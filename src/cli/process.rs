@@ -90,6 +90,7 @@ pub(super) const AHEAD: &str = "the database is of a newer release; this one goe
 pub(super) fn lacking(level: Level) -> Option<String> {
     match level {
         Level::Empty => Some("the database is empty".to_owned()),
+        Level::Behind(1) => Some("the database is 1 migration behind".to_owned()),
         Level::Behind(count) => Some(format!("the database is {count} migrations behind")),
         Level::Current | Level::Ahead => None,
     }

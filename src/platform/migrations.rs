@@ -1,6 +1,8 @@
 //! The schema: migrations that are part of the binary, and how far a database is from what they make.
 //!
 //! **Invariant:** whoever changes the schema holds `SCHEMA_LOCK` and acts as `identityd_owner`.
+//! **Invariant:** a migration only expands. So a release works on its own level and on that of the release after it, and
+//! `migrate up` may run before its processes are replaced. What nobody uses any more goes one release later (contract).
 mod catalogue;
 mod roles;
 
@@ -91,11 +93,11 @@ pub enum MigrateError {
 pub enum Level {
     /// Nothing was ever applied.
     Empty,
-    /// So many migrations of this binary are not applied.
+    /// So many migrations of this binary are not applied: it cannot work.
     Behind(usize),
     /// As this binary needs it.
     Current,
-    /// Nothing is missing, and a newer release was here.
+    /// Nothing is missing, and a newer release was here: beside the next one's schema this binary works.
     Ahead,
 }
 

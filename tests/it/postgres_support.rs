@@ -108,6 +108,11 @@ impl Caller {
         Self { url: server.url.clone(), key: scene.key.clone() }
     }
 
+    /// The same, who asks another process.
+    pub fn at(&self, server: &Served) -> Self {
+        Self { url: server.url.clone(), key: self.key.clone() }
+    }
+
     /// One question. What is no answer of success is a clear problem that says whose fault it is.
     pub fn ask(&self, agent: &Agent, kind: Kind, name: &str) -> Seen {
         let (method, path, body) = match kind {
