@@ -119,7 +119,7 @@ fn a_database_that_is_behind_changed_or_open_is_found() {
         &[],
         &[
             ("database.row_security", "api_keys policy org differs"),
-            ("database.schema", "the database is 1 migrations behind"),
+            ("database.schema", "the database is 1 migration behind"),
         ],
     );
     let empty = ScratchDatabase::new("doctor_empty");
@@ -231,7 +231,7 @@ fn a_mail_server_that_is_gone_or_of_another_kind_is_found_and_gets_no_mail() {
     installation.fails(&["mail.url=smtp://127.0.0.1:1"], &[("mail", "the mail server refuses")]);
     let secure = server("TEST_SMTP_URL").replace("smtp://", "smtps://");
     installation.fails(&[&format!("mail.url={secure}")], &[("mail", "the mail server refuses")]);
-    let login = server("TEST_SMTP_URL").replace("smtp://", "smtp://me:hunter2@");
+    let login = server("TEST_SMTP_URL").replace("smtp://", "smtp://nobody:hunter2@");
     installation.fails(&[&format!("mail.url={login}")], &[("mail", "the mail server refuses")]);
 }
 

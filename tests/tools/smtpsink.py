@@ -1,5 +1,6 @@
 """The mail server of tests/servers: `aiosmtpd --class smtpsink.MailDirectory DIR` writes each message to a file of its own."""
 
+import base64
 import itertools
 import pathlib
 import time
@@ -22,7 +23,8 @@ class MailDirectory:
         return [*responses[:-1], "250-AUTH PLAIN", responses[-1]]
 
     async def handle_AUTH(self, server, session, envelope, args):
-        return "235 2.7.0 whoever you are"
+        user = base64.b64decode(args[-1]).split(b"\0")[1] if len(args) == 2 else b""
+        return "535 5.7.8 nobody is not let in" if user == b"nobody" else "235 2.7.0 whoever else you are"
 
     async def handle_DATA(self, server, session, envelope):
         path = self.directory / f"{time.time_ns()}-{next(self.number)}.eml"
