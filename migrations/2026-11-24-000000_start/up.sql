@@ -190,7 +190,7 @@ CREATE TABLE leases (
   name text PRIMARY KEY, owner text NOT NULL DEFAULT '', lease_until timestamptz NOT NULL DEFAULT '-infinity',
   epoch bigint NOT NULL DEFAULT 0);
 COMMENT ON COLUMN leases.epoch IS 'how often the lease changed hands';
-INSERT INTO leases (name) VALUES ('relay'), ('sequencer'), ('sweeper');
+INSERT INTO leases (name) VALUES ('sequencer'), ('sweeper');
 CREATE TABLE idempotency_keys (
   principal text, key text, fingerprint bytea NOT NULL, status smallint NOT NULL, headers jsonb NOT NULL,
   body jsonb, secret_name text, secret bytea, created_at timestamptz NOT NULL, PRIMARY KEY (principal, key));
@@ -213,8 +213,7 @@ COMMENT ON COLUMN audit_outbox.mac IS 'HMAC of (org_id, event_id, body, pii): an
 CREATE INDEX audit_outbox_xid ON audit_outbox (xid);
 CREATE TABLE audit_head (
   singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT audit_head_one CHECK (singleton),
-  size bigint NOT NULL, peaks bytea NOT NULL, log_id uuid NOT NULL DEFAULT gen_random_uuid());
-COMMENT ON COLUMN audit_head.log_id IS 'with seq names an entry for whoever gets copies; a restored database needs a new one';
+  size bigint NOT NULL, peaks bytea NOT NULL);
 COMMENT ON COLUMN audit_head.peaks IS 'Merkle peaks (RFC 6962 hashing) of the first `size` leaves, left to right, 32 bytes each';
 INSERT INTO audit_head (size, peaks) VALUES (0, '');
 CREATE TABLE audit_org_head (org_id uuid PRIMARY KEY, org_seq bigint NOT NULL, leaf bytea NOT NULL);
@@ -235,9 +234,6 @@ CREATE TABLE audit_log (
   PRIMARY KEY (seq, sequenced_at)) PARTITION BY RANGE (sequenced_at);
 CREATE INDEX audit_log_of_org ON audit_log (org_id, org_seq);
 COMMENT ON COLUMN audit_log.entry IS 'the bytes that were hashed, never serialised again';
--- OPERATIONAL: how far the log was relayed.
-CREATE TABLE relay_positions (topic text PRIMARY KEY, next_seq bigint NOT NULL);
-COMMENT ON COLUMN relay_positions.next_seq IS 'every entry before it was acknowledged by the brokers';
 CREATE TABLE audit_pii (event_id uuid PRIMARY KEY, org_id uuid NOT NULL, sealed bytea NOT NULL);
 -- This month and the next, made by whoever holds the sequencer's role but not the owner's.
 CREATE FUNCTION audit_make_partitions() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
@@ -304,8 +300,8 @@ CREATE POLICY own ON memberships FOR SELECT TO identityd_app
 CREATE POLICY own ON orgs FOR SELECT TO identityd_app USING (org_id IN (SELECT org_id FROM memberships
   WHERE identity_id = NULLIF(current_setting('identityd.identity_id', true), '')::uuid));
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_tokens, login_throttle, api_key_usage, jobs, leases, idempotency_keys,
-  relay_positions TO identityd_app, identityd_platform;
+GRANT SELECT, INSERT, UPDATE, DELETE ON refresh_tokens, login_throttle, api_key_usage, jobs, leases, idempotency_keys
+  TO identityd_app, identityd_platform;
 GRANT INSERT ON audit_outbox TO identityd_app, identityd_platform;
 GRANT SELECT, DELETE ON audit_outbox TO identityd_sequencer;
 GRANT SELECT, UPDATE ON audit_head TO identityd_sequencer;
@@ -313,7 +309,6 @@ GRANT SELECT ON audit_head TO identityd_app, identityd_platform;
 GRANT SELECT, INSERT, UPDATE ON audit_org_head TO identityd_sequencer;
 GRANT SELECT, INSERT ON audit_log, audit_pii TO identityd_sequencer;
 GRANT SELECT, UPDATE ON leases TO identityd_sequencer;
-GRANT SELECT, INSERT, UPDATE ON relay_positions TO identityd_sequencer;
 REVOKE EXECUTE ON FUNCTION audit_make_partitions() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit_make_partitions() TO identityd_sequencer;
 GRANT SELECT, UPDATE ON authz_clock TO identityd_app, identityd_platform;

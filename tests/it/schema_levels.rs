@@ -6,6 +6,7 @@ use crate::{
     postgres_support::{Caller, Callers, KINDS},
     process::{agent, beside, serve},
 };
+use identityd::platform::keys::sha256;
 use serde_json::json;
 use std::{collections::BTreeSet, fs, path::Path, time::Instant};
 
@@ -14,6 +15,11 @@ const BASELINE: &str = "2026-11-24-000000_start";
 /// Migrations that take something away which the release before them does not use any more: folder, and the beginning
 /// of the statement. Each goes with the squash that follows; the list only shrinks otherwise.
 const CONTRACTS: &[(&str, &str)] = &[];
+
+/// What landed is not edited any more: a database that had it before would pass for current and lack what was added.
+/// SHA-256 of up.sql and down.sql; a new migration gets its row in the commit after the one that brings it.
+const LANDED: &[(&str, &str)] =
+    &[(BASELINE, "2920a212e80537a6209e3e2685ab449683928b5c8f8f3a169ce7a0b6a88e87aa")];
 
 /// What the next release could add, one statement a transaction: a column to each table there is, a table of its own, an
 /// index.
@@ -111,6 +117,17 @@ fn a_migration_since_the_first_release_only_expands() {
         !found.iter().any(|(known, statement)| known == folder && statement.starts_with(beginning))
     });
     assert_eq!(gone.count(), 0, "an exception that nothing needs");
+}
+
+#[test]
+fn a_migration_that_landed_is_not_edited() {
+    for (folder, landed) in LANDED {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).join(folder);
+        let text = |file: &str| fs::read(path.join(file)).unwrap();
+        let digest = sha256(&[&text("up.sql"), &text("down.sql")]);
+        let now: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(&now, landed, "{folder}: write a migration of its own");
+    }
 }
 
 fn read(folder: &Path) -> String {
