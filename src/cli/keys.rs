@@ -15,7 +15,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make the keys that are missing; may run twice, or at once
+    /// Make the first key of each kind; may run twice, or at once
     Init(Init),
     /// List the wrapped keys, and the version of the Transit key that wraps each
     Status,

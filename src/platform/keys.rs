@@ -43,8 +43,21 @@ pub enum KeysError {
     Unreachable(#[from] diesel::ConnectionError),
     #[error("the wrapped keys cannot be read or written")]
     Rows(#[from] diesel::result::Error),
-    #[error("the database has no wrapped {0} key: run `identityd keys init`")]
-    NotMade(&'static str),
+    #[error("the database has no wrapped keys: run `identityd keys init`")]
+    NotMade,
+    #[error("the database has wrapped keys, but no {0} key: restore wrapped_keys from a backup")]
+    Lost(&'static str),
+    #[error(
+        "the database has no wrapped keys, and what was made with keys: take those along with `identityd keys init \
+         --from FILE`, or restore wrapped_keys from a backup"
+    )]
+    Used,
+    #[error(
+        "the Transit key of vault.key is not derived, so that wrapped keys can be put in each other's place"
+    )]
+    Unbound,
+    #[error("the {kind} key, version {version}, is wrapped by another Transit key than vault.key")]
+    Elsewhere { kind: String, version: i16 },
     #[error("there are wrapped keys already; whoever replaced them would lose what they protect")]
     Made,
     #[error("Vault cannot wrap a key")]

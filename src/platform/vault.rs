@@ -21,7 +21,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hashicorp_vault::client::VaultResponse;
 use reqwest::blocking::Client;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
-use serde_json::json;
+use serde_json::{Value, json};
 use session::{Due, Request, Session, Settings};
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
@@ -105,49 +105,47 @@ impl Vault {
         &self.0.settings.key
     }
 
-    /// A new random key, which nobody but Vault has seen: `vault:vN:…`.
-    pub async fn make_key(&self) -> Result<String, VaultError> {
-        self.wrapped("datakey/wrapped", self.key(), json!({ "bits": KEY_LEN * 8 })).await
+    /// A new random key, which nobody but Vault has seen: `vault:vN:…`. It opens in its place only.
+    pub async fn make_key(&self, place: &str) -> Result<String, VaultError> {
+        self.wrapped("datakey/wrapped", place, ("bits", json!(KEY_LEN * 8))).await
     }
 
     /// Wraps a key that is there.
-    pub async fn wrap(&self, key: &[u8]) -> Result<String, VaultError> {
-        self.wrapped("encrypt", self.key(), json!({ "plaintext": STANDARD.encode(key) })).await
+    pub async fn wrap(&self, place: &str, key: &[u8]) -> Result<String, VaultError> {
+        self.wrapped("encrypt", place, ("plaintext", json!(STANDARD.encode(key)))).await
     }
 
     /// The same key under the newest version of the Transit key.
-    pub async fn rewrap(&self, transit_key: &str, wrapped: &str) -> Result<String, VaultError> {
-        self.wrapped("rewrap", transit_key, json!({ "ciphertext": wrapped })).await
+    pub async fn rewrap(&self, place: &str, wrapped: &str) -> Result<String, VaultError> {
+        self.wrapped("rewrap", place, ("ciphertext", json!(wrapped))).await
     }
 
     /// The key itself, whichever version of the Transit key it was wrapped under.
-    pub async fn unwrap_key(&self, transit_key: &str, wrapped: &str) -> Result<Secret<Vec<u8>>, VaultError> {
+    pub async fn unwrap_key(&self, place: &str, wrapped: &str) -> Result<Secret<Vec<u8>>, VaultError> {
         #[derive(Deserialize)]
         struct Answer {
             plaintext: Secret<String>,
         }
-        let answer: Answer = self.transit("decrypt", transit_key, json!({ "ciphertext": wrapped })).await?;
+        let answer: Answer = self.transit("decrypt", place, ("ciphertext", json!(wrapped))).await?;
         let key = STANDARD.decode(answer.plaintext.expose()).map_err(|_| VaultError::Form)?;
         Ok(Secret::new(key))
     }
 
-    async fn wrapped(&self, what: &str, key: &str, body: serde_json::Value) -> Result<String, VaultError> {
+    async fn wrapped(&self, what: &str, place: &str, input: (&str, Value)) -> Result<String, VaultError> {
         #[derive(Deserialize)]
         struct Answer {
             ciphertext: String,
         }
-        Ok(self.transit::<Answer>(what, key, body).await?.ciphertext)
+        Ok(self.transit::<Answer>(what, place, input).await?.ciphertext)
     }
 
-    async fn transit<D>(&self, what: &str, key: &str, body: serde_json::Value) -> Result<D, VaultError>
+    /// `place` is the context of a derived key: what was wrapped in one does not open in another.
+    async fn transit<D>(&self, what: &str, place: &str, (name, value): (&str, Value)) -> Result<D, VaultError>
     where
         D: DeserializeOwned + Send + 'static,
     {
-        // The transport escapes nothing, and a row of the database says which key.
-        if !config::is_vault_name(key) {
-            return Err(VaultError::Form);
-        }
-        let path = format!("{}/{what}/{key}", self.0.settings.transit_mount);
+        let body = json!({ name: value, "context": STANDARD.encode(place) });
+        let path = format!("{}/{what}/{}", self.0.settings.transit_mount, self.key());
         let answer = self.call(Request { path, body: Some(Secret::new(body.to_string())) }).await?;
         answer.data.ok_or(VaultError::Form)
     }
@@ -186,18 +184,24 @@ impl Vault {
     /// Asks once: whether our token is good, or, after two thirds of its time, for more of it.
     pub async fn confirm(&self) -> Result<(), VaultError> {
         let due = self.session().map(|session| session.due(self.now()));
-        let asked = match due {
-            Some(Due::Renewal) => self.renew().await,
-            Some(Due::Login) => self.enter(self.session()).await.map(drop),
-            Some(Due::Nothing) | None => {
-                let request = Request { path: "auth/token/lookup-self".to_owned(), body: None };
-                self.call::<IgnoredAny>(request).await.map(drop)
+        let (asked, entered) = match due {
+            Some(Due::Renewal) => (self.renew().await, Ok(())),
+            // What is left of the old login is good, whatever becomes of the new one.
+            Some(Due::Login) => {
+                let entered = self.enter(self.session()).await.map(drop);
+                (self.look_self_up().await, entered)
             }
+            Some(Due::Nothing) | None => (self.look_self_up().await, Ok(())),
         };
         if asked.is_err() {
             self.standing_mut(|standing| standing.confirmed_at = None);
         }
-        asked
+        asked.and(entered)
+    }
+
+    async fn look_self_up(&self) -> Result<(), VaultError> {
+        let request = Request { path: "auth/token/lookup-self".to_owned(), body: None };
+        self.call::<IgnoredAny>(request).await.map(drop)
     }
 
     async fn renew(&self) -> Result<(), VaultError> {

@@ -170,7 +170,7 @@ fn a_service_that_may_become_more_than_it_should_is_found() {
     assert!(up.status.success(), "{up:?}");
     let installation = Installation::new(&bao, "roles");
     let service = format!("database.url={}", postgres.url("identityd_app", "postgres"));
-    let keys = ("keys", "the database has no wrapped pepper key");
+    let keys = ("keys", "the database has no wrapped keys");
     installation.fails(&[&service], &[keys]);
     sql(&url, "GRANT pg_read_all_data TO identityd_app");
     installation.fails(&[&service], &[("database.roles", "role identityd_app differs"), keys]);
@@ -242,7 +242,10 @@ fn a_vault_that_is_sealed_refuses_or_is_gone_is_found() {
     let refused = "Vault refuses the login (status 400)";
     installation.fails(&["vault.secret_id=hunter2"], &[("vault.login", refused)]);
     installation.vault.permit_reading(SERVICE);
-    installation.fails(&["vault.key=other"], &[("vault.key", "Vault has nothing at")]);
+    installation.fails(
+        &["vault.key=other"],
+        &[("vault.key", "Vault has nothing at"), ("keys", "is wrapped by another Transit key")],
+    );
     installation.vault.rotate();
     installation.vault.forget_versions_below(2);
     installation.fails(&[], &[("keys", "key, version 1: Vault refuses what")]);

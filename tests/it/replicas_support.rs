@@ -12,7 +12,7 @@ use crate::{
     vault_support::{Bao, Place, SERVICE, SETUP},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{collections::BTreeSet, fs, process::Command};
 use tokio::runtime::Runtime;
 
@@ -124,12 +124,8 @@ impl<'b> Site<'b> {
         ] {
             secrets.add(what, secret);
         }
-        let wrapped = ask(&self.database.url(), "SELECT string_agg(wrapped, ' ') AS cell FROM wrapped_keys");
-        let path = format!("{}/decrypt/identityd", self.vault.transit());
-        for wrapped in wrapped.split(' ') {
-            let answer = self.vault.root("POST", &path, &json!({ "ciphertext": wrapped }));
-            let key = STANDARD.decode(answer["data"]["plaintext"].as_str().unwrap()).unwrap();
-            secrets.add_bytes("a key that Vault wraps", &key);
+        for key in self.vault.unwrapped(&self.database) {
+            secrets.add_bytes("a key that Vault wraps", &STANDARD.decode(key).unwrap());
         }
         secrets
     }

@@ -21,7 +21,7 @@ fn clock() -> Clock {
 }
 
 /// Makes the keys of a database, as `identityd keys init` does.
-fn made(place: &Place<'_>, database: &ScratchDatabase) -> Vec<&'static str> {
+fn made(place: &Place<'_>, database: &ScratchDatabase) -> &'static [&'static str] {
     let setup = place.vault(SETUP, &clock());
     block(async { keys::make(&setup, &mut connection(&database.url()).await).await.unwrap() })
 }
@@ -71,7 +71,7 @@ fn keys_that_vault_wraps_keep_the_contract() {
     let (place, clock) = (Place::new(&bao), clock());
     let (database, other) = (migrated("wrapped"), migrated("wrapped"));
     assert_eq!(made(&place, &database), ["pepper", "audit", "data", "signing"]);
-    assert_eq!(made(&place, &database), [""; 0], "there is one of each");
+    assert!(made(&place, &database).is_empty(), "may run twice");
     made(&place, &other);
     contract(|| opened(&place, &database, &clock).unwrap(), &opened(&place, &other, &clock).unwrap());
 }
@@ -89,17 +89,21 @@ fn keys_are_wrapped_where_they_lie() {
     );
     let refused = block(async {
         let setup = place.vault(SETUP, &clock());
-        keys::make(&setup, &mut connection(&database.service_url()).await).await.unwrap();
-        keys::rewrap(&setup, &mut connection(&database.service_url()).await).await
+        let mut service = connection(&database.service_url()).await;
+        let made = keys::make(&setup, &mut service).await;
+        (made, keys::rewrap(&setup, &mut connection(&database.service_url()).await).await)
     });
-    assert!(matches!(refused, Err(KeysError::Rows(_))), "the service may only look");
+    assert!(
+        matches!(refused, (Err(KeysError::Rows(_)), Err(KeysError::Rows(_)))),
+        "the service may only look"
+    );
 }
 
 #[test]
 fn a_database_without_keys_says_how_they_are_made() {
     let bao = Bao::shared();
     let error = opened(&Place::new(&bao), &migrated("bare"), &clock()).err().unwrap();
-    assert_eq!(error.to_string(), "the database has no wrapped pepper key: run `identityd keys init`");
+    assert_eq!(error.to_string(), "the database has no wrapped keys: run `identityd keys init`");
 }
 
 #[test]
@@ -127,7 +131,10 @@ fn old_versions_of_the_transit_key_unwrap_until_vault_is_told_otherwise() {
     let before = opened(&place, &database, &clock).unwrap().fingerprint("token");
     place.rotate();
     let setup = place.vault(SETUP, &clock);
-    assert!(block(setup.make_key()).unwrap().starts_with("vault:v2:"), "new keys are under the new version");
+    assert!(
+        block(setup.make_key("pepper/1")).unwrap().starts_with("vault:v2:"),
+        "new keys are under the new version"
+    );
     assert_eq!(opened(&place, &database, &clock).unwrap().fingerprint("token"), before);
 
     place.forget_versions_below(2);
@@ -225,10 +232,76 @@ fn what_unwraps_to_no_key_is_refused() {
     let bao = Bao::shared();
     let (place, database) = (Place::new(&bao), migrated("odd"));
     made(&place, &database);
-    let short = block(place.vault(SETUP, &clock()).wrap(b"short")).unwrap();
+    let short = block(place.vault(SETUP, &clock()).wrap("data/1", b"short")).unwrap();
     database.sql(&format!("UPDATE wrapped_keys SET wrapped = '{short}' WHERE kind = 'data'"));
     assert!(matches!(opened(&place, &database, &clock()), Err(KeysError::Key("not 32 bytes"))));
-    let elsewhere = json!("../../auth/token/renew-self");
-    let refused = block(place.vault(SERVICE, &clock()).unwrap_key(elsewhere.as_str().unwrap(), &short));
-    assert!(matches!(refused, Err(VaultError::Form)), "a row names a key, and no other path");
+}
+
+#[test]
+fn a_wrapped_key_opens_in_its_own_place_and_by_the_transit_key_of_the_configuration_only() {
+    let bao = Bao::shared();
+    let (place, database) = (Place::new(&bao), migrated("places"));
+    made(&place, &database);
+    let damaged = |change: &str| {
+        database.sql(&format!("CREATE TABLE good AS TABLE wrapped_keys; {change}"));
+        let error = opened(&place, &database, &clock()).err();
+        database.sql("TRUNCATE wrapped_keys; INSERT INTO wrapped_keys TABLE good; DROP TABLE good");
+        error.unwrap()
+    };
+    for change in [
+        "UPDATE wrapped_keys k SET wrapped = o.wrapped FROM good o WHERE k.kind = 'signing' AND o.kind = 'data'",
+        "UPDATE wrapped_keys SET version = 2 WHERE kind = 'pepper'",
+        "INSERT INTO wrapped_keys (kind, version, transit_key, wrapped)
+           SELECT kind, 7, transit_key, wrapped FROM good WHERE kind = 'signing'",
+    ] {
+        let error = damaged(change);
+        assert!(
+            matches!(&error, KeysError::Unwrap { source: VaultError::Refused(_), .. }),
+            "{change}: {error:?}"
+        );
+    }
+    let renamed = damaged("UPDATE wrapped_keys SET transit_key = 'other' WHERE kind = 'signing'");
+    assert_eq!(
+        renamed.to_string(),
+        "the signing key, version 1, is wrapped by another Transit key than vault.key"
+    );
+    assert!(opened(&place, &database, &clock()).is_ok());
+}
+
+#[test]
+fn a_transit_key_that_binds_nothing_is_refused() {
+    let bao = Bao::shared();
+    let (place, database) = (Place::new(&bao), migrated("loose"));
+    let key = format!("{}/keys/identityd", place.transit());
+    place.root("POST", &format!("{key}/config"), &json!({ "deletion_allowed": true }));
+    place.root("DELETE", &key, &json!({}));
+    place.root("POST", &key, &json!({}));
+    made(&place, &database);
+    assert!(matches!(opened(&place, &database, &clock()), Err(KeysError::Unbound)));
+}
+
+#[test]
+fn lost_keys_are_not_made_anew() {
+    let bao = Bao::shared();
+    let (place, database) = (Place::new(&bao), migrated("lost"));
+    let make = || {
+        let setup = place.vault(SETUP, &clock());
+        block(async { keys::make(&setup, &mut connection(&database.url()).await).await })
+    };
+    assert_eq!((make().unwrap().len(), make().unwrap().len()), (4, 0));
+    database.sql("DELETE FROM wrapped_keys WHERE kind = 'pepper'");
+    assert!(matches!(make(), Err(KeysError::Lost("pepper"))));
+    assert!(matches!(opened(&place, &database, &clock()), Err(KeysError::Lost("pepper"))));
+
+    let used = migrated("used");
+    used.sql("UPDATE audit_head SET size = 1");
+    let setup = place.vault(SETUP, &clock());
+    let refused = block(async { keys::make(&setup, &mut connection(&used.url()).await).await });
+    assert!(matches!(refused, Err(KeysError::Used)));
+
+    let fresh = migrated("at_once");
+    let make = || async { keys::make(&setup, &mut connection(&fresh.url()).await).await.unwrap() };
+    let made = block(async { futures_util::future::join_all((0..4).map(|_| make())).await });
+    assert_eq!(made.iter().filter(|made| !made.is_empty()).count(), 1);
+    assert!(opened(&place, &fresh, &clock()).is_ok());
 }

@@ -33,11 +33,11 @@ fn a_login_is_renewed_at_two_thirds_of_its_time() {
 fn a_login_that_cannot_be_renewed_is_followed_by_another() {
     let bao = Bao::shared();
     let place = Place::with_logins(&bao, &json!({ "token_ttl": "1h", "token_type": "batch" }));
-    let (clock, wrapped) = (clock(), block(place.vault(SETUP, &clock()).make_key()).unwrap());
+    let (clock, wrapped) = (clock(), block(place.vault(SETUP, &clock()).make_key("pepper/1")).unwrap());
     let service = place.vault(SERVICE, &clock);
     for hour in 0..3 {
         block(service.confirm()).unwrap();
-        assert_eq!(block(service.unwrap_key("identityd", &wrapped)).unwrap().expose().len(), 32, "{hour}");
+        assert_eq!(block(service.unwrap_key("pepper/1", &wrapped)).unwrap().expose().len(), 32, "{hour}");
         clock.tick(Duration::from_hours(1));
     }
 }
@@ -46,7 +46,7 @@ fn a_login_that_cannot_be_renewed_is_followed_by_another() {
 fn a_login_that_was_taken_away_costs_one_login_and_no_call() {
     let bao = Bao::shared();
     let (place, clock) = (Place::new(&bao), clock());
-    let wrapped = block(place.vault(SETUP, &clock).make_key()).unwrap();
+    let wrapped = block(place.vault(SETUP, &clock).make_key("pepper/1")).unwrap();
     let service = place.vault(SERVICE, &clock);
     block(service.confirm()).unwrap();
     let logins = || -> Vec<Value> {
@@ -56,7 +56,7 @@ fn a_login_that_was_taken_away_costs_one_login_and_no_call() {
     place.revoke(&before[0]);
     // Four at once: one of them logs in.
     let unwrapped = block(async {
-        let unwrap = || service.unwrap_key("identityd", &wrapped);
+        let unwrap = || service.unwrap_key("pepper/1", &wrapped);
         tokio::join!(unwrap(), unwrap(), unwrap(), unwrap())
     });
     assert!(unwrapped.0.is_ok() && unwrapped.1.is_ok() && unwrapped.2.is_ok() && unwrapped.3.is_ok());
@@ -75,7 +75,7 @@ fn who_may_not_is_told_so_and_does_not_hammer() {
             "Vault does not permit {}/encrypt/identityd: see the policies of the role",
             place.transit()
         );
-        assert_eq!(block(service.wrap(&[7; 32])).unwrap_err().to_string(), path);
+        assert_eq!(block(service.wrap("pepper/1", &[7; 32])).unwrap_err().to_string(), path);
         place.logins().len()
     };
     assert_eq!(refused(), 2, "the login might have been the reason, once");
@@ -83,7 +83,7 @@ fn who_may_not_is_told_so_and_does_not_hammer() {
     clock.tick(Duration::from_mins(1));
     assert_eq!(refused(), 3);
     place.permit(SERVICE, &["encrypt"]);
-    assert!(block(service.wrap(&[7; 32])).is_ok());
+    assert!(block(service.wrap("pepper/1", &[7; 32])).is_ok());
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn the_namespace_is_where_the_mounts_are() {
     let bao = Bao::own();
     let (place, clock) = (Place::in_namespace(&bao, "team"), clock());
     let mut settings = place.settings(SERVICE, &place.secret_id(SERVICE));
-    let wrapped = block(place.vault(SETUP, &clock).make_key()).unwrap();
+    let wrapped = block(place.vault(SETUP, &clock).make_key("pepper/1")).unwrap();
     let service = vault(&settings, &clock);
-    assert_eq!(block(service.unwrap_key("identityd", &wrapped)).unwrap().expose().len(), 32);
+    assert_eq!(block(service.unwrap_key("pepper/1", &wrapped)).unwrap().expose().len(), 32);
     settings.retain(|setting| !setting.starts_with("vault.namespace="));
     assert!(matches!(block(vault(&settings, &clock).confirm()), Err(VaultError::Login(_))));
 }
@@ -168,7 +168,7 @@ fn a_mount_that_is_not_there_is_named() {
     bao.root("POST", &format!("sys/policies/acl/{}", place.policy(SERVICE)), &everything());
     let mut settings = place.settings(SERVICE, &place.secret_id(SERVICE));
     settings.push("vault.transit_mount=nowhere".to_owned());
-    let error = block(vault(&settings, &clock).wrap(&[7; 32])).unwrap_err();
+    let error = block(vault(&settings, &clock).wrap("pepper/1", &[7; 32])).unwrap_err();
     assert!(error.is_fault() && error.to_string().contains("nowhere/encrypt/identityd"), "{error}");
 }
 

@@ -1,7 +1,7 @@
 //! `identityd serve` in production: on PostgreSQL, SMTP and a real OpenBao, which is there, slow, sealed, frozen or gone.
 use crate::{
     app::server,
-    cli_support::{Scratch, ScratchDatabase, ask, identityd},
+    cli_support::{Scratch, ScratchDatabase, identityd},
     fault_proxy::{Fault, FaultProxy, Upstream},
     process::{Served, mailed_token, migrated, until},
     vault_support::{Bao, Place, SERVICE, SETUP},
@@ -134,7 +134,7 @@ fn production_runs_on_wrapped_keys_and_outlives_its_vault() {
     let admin = administrator(&production, &server, &email);
     let (status, key) = issue(&server, &admin);
     assert_eq!(status, 201, "{key}");
-    let secrets = secrets(&production, &bao);
+    let secrets = secrets(&production);
 
     bao.seal();
     until(&failing("Vault is sealed, or has no active node"), || readiness(&server));
@@ -168,15 +168,8 @@ fn production_runs_on_wrapped_keys_and_outlives_its_vault() {
 }
 
 /// What nobody may see: the secret id, and each key as Vault gives it.
-fn secrets(production: &Production<'_>, bao: &Bao) -> Vec<String> {
-    let wrapped =
-        ask(&production.database.url(), "SELECT string_agg(wrapped, ' ') AS cell FROM wrapped_keys");
-    let path = format!("{}/decrypt/identityd", production.vault.transit());
-    let unwrap = |wrapped: &str| {
-        let answer = bao.root("POST", &path, &json!({ "ciphertext": wrapped }));
-        answer["data"]["plaintext"].as_str().unwrap().to_owned()
-    };
-    let mut secrets: Vec<String> = wrapped.split(' ').map(unwrap).collect();
+fn secrets(production: &Production<'_>) -> Vec<String> {
+    let mut secrets = production.vault.unwrapped(&production.database);
     secrets.extend([production.secret_id.clone(), "client_token".to_owned()]);
     secrets
 }
@@ -278,7 +271,7 @@ fn without_vault_production_does_not_start_and_says_why() {
     let service = &production.service;
     let with = |setting: &str| [service.as_slice(), &[setting.to_owned()]].concat();
     production.refuses(&[], "vault.address: needed: in production Vault wraps the keys");
-    production.refuses(service, "the database has no wrapped pepper key: run `identityd keys init`");
+    production.refuses(service, "the database has no wrapped keys: run `identityd keys init`");
     assert_eq!(production.run(&["keys", "init"], &production.setup()).0, 0);
     let (code, listed) = production.run(&["keys", "status"], service);
     assert_eq!((code, listed.lines().next()), (0, Some("audit       1  identityd v1")));

@@ -1,9 +1,10 @@
 //! A real OpenBao for tests: that of `tests/servers`, or one of the test's own, which may be sealed, frozen and ended.
 use crate::{
     app::server,
-    cli_support::Scratch,
+    cli_support::{Scratch, ScratchDatabase, ask},
     process::{agent, until},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use identityd::platform::{
     clock::Clock,
     config::{self, Flag},
@@ -202,7 +203,7 @@ impl<'b> Place<'b> {
         let (auth, transit) = (place.auth(), place.transit());
         place.root("POST", &format!("sys/auth/{auth}"), &json!({ "type": "approle" }));
         place.root("POST", &format!("sys/mounts/{transit}"), &json!({ "type": "transit" }));
-        place.root("POST", &format!("{transit}/keys/identityd"), &json!({}));
+        place.root("POST", &format!("{transit}/keys/identityd"), &json!({ "derived": true }));
         place.permit(SERVICE, &["decrypt"]);
         place.permit(SETUP, &["datakey/wrapped", "encrypt", "rewrap"]);
         for role in [SERVICE, SETUP] {
@@ -237,6 +238,19 @@ impl<'b> Place<'b> {
         let (status, answer) = self.bao.within(&self.namespace, method, path, body).unwrap();
         assert!(status < 300, "{method} {path}: {status} {answer}");
         answer
+    }
+
+    /// Each wrapped key of a database as Vault gives it, in base64.
+    pub fn unwrapped(&self, database: &ScratchDatabase) -> Vec<String> {
+        let rows =
+            "SELECT string_agg(kind || '/' || version || ' ' || wrapped, ',') AS cell FROM wrapped_keys";
+        let path = format!("{}/decrypt/identityd", self.transit());
+        let unwrap = |row: &str| {
+            let (place, wrapped) = row.split_once(' ').unwrap();
+            let body = json!({ "ciphertext": wrapped, "context": STANDARD.encode(place) });
+            self.root("POST", &path, &body)["data"]["plaintext"].as_str().unwrap().to_owned()
+        };
+        ask(&database.url(), rows).split(',').map(unwrap).collect()
     }
 
     /// Gives the Transit key its next version.

@@ -87,11 +87,14 @@ async fn of_vault(config: &Config, vault: Vault) -> Vec<Check> {
 async fn key(vault: &Vault) -> Check {
     let name = vault.key();
     match vault.describe_key().await {
-        Ok(TransitKey { kind, supports_decryption, derived, .. }) if !supports_decryption || derived => {
-            let kind = if derived { format!("{kind}, derived") } else { kind };
+        Ok(TransitKey { kind, supports_decryption, derived, .. }) if !supports_decryption || !derived => {
+            let wrong = match supports_decryption {
+                true => "not derived: wrapped keys can be put in each other's place".to_owned(),
+                false => format!("{kind}, which cannot unwrap our keys"),
+            };
             KEY.failed(
-                format!("{name} is {kind}, which cannot unwrap our keys"),
-                "name a key such as `vault write -f transit/keys/identityd` makes, in vault.key",
+                format!("{name} is {wrong}"),
+                "name a key such as `vault write transit/keys/identityd derived=true` makes, in vault.key",
             )
         }
         Ok(TransitKey { exportable: true, .. }) => KEY.warning(

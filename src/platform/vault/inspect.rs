@@ -16,7 +16,7 @@ pub struct TransitKey {
     pub kind: String,
     /// Can it unwrap at all?
     pub supports_decryption: bool,
-    /// Does it need a context with each call, which we do not give?
+    /// Does what it wraps open in the context alone that it was wrapped in?
     pub derived: bool,
     /// May it leave Vault?
     pub exportable: bool,
