@@ -70,8 +70,9 @@ impl Bus {
         }
     }
 
-    /// Returns once every record is acknowledged. Records of one key keep their order.
-    pub async fn publish(&self, topic: &str, records: Vec<Record>) -> Result<(), BusError> {
+    /// Returns once every record is acknowledged. Records of one key keep their order. Those that are acknowledged are
+    /// taken out: after a failure the rest is there to be published again. After a call that was abandoned, none is.
+    pub async fn publish(&self, topic: &str, records: &mut Vec<Record>) -> Result<(), BusError> {
         match self {
             Self::Kafka(kafka) => kafka.publish(topic, records).await,
             Self::Memory(memory) => memory.publish(topic, records),
@@ -97,9 +98,9 @@ impl Memory {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get_mut(topic).map(see)
     }
 
-    fn publish(&self, topic: &str, records: Vec<Record>) -> Result<(), BusError> {
+    fn publish(&self, topic: &str, records: &mut Vec<Record>) -> Result<(), BusError> {
         let append = |partitions: &mut Vec<Vec<Record>>| {
-            for record in records {
+            for record in records.drain(..) {
                 let place = partition_of(&record.key, partitions.len());
                 if let Some(partition) = partitions.get_mut(place) {
                     partition.push(record);

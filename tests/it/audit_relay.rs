@@ -2,12 +2,15 @@
 use crate::{
     app::TestApp,
     audit_sequencer::refuse,
-    kafka_support::{make_topic, read_topic, shared_broker},
+    kafka_support::{make_topic, read_topic, relayed, shared_broker, topic_name, topics_tool},
 };
 use identityd::{
-    audit::relay::{Behind, Relay, Relayed, measure},
+    audit::relay::{Behind, Relay, RelayError, Relayed, measure},
     kernel::{Actor, OrgId, PLATFORM},
-    platform::bus::{Bus, Record, partition_of},
+    platform::{
+        bus::{Bus, BusError, Record, partition_of},
+        keys::sha256,
+    },
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
@@ -111,6 +114,47 @@ fn memory() -> Arc<Bus> {
     Arc::new(Bus::memory(&[(TOPIC, 4)]))
 }
 
+/// As when one partition has too few replicas in sync: here it takes no record as large as one of its entries.
+#[tokio::test]
+async fn what_one_partition_does_not_take_is_not_sent_again_to_the_others() {
+    let topic = topic_name("partial");
+    let made = topics_tool(&shared_broker())
+        .args(["--create", "--topic", &topic, "--partitions", "3", "--config", "max.message.bytes=5000"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let app = relaying(&[shared_broker()], &topic).await;
+    let mut orgs = vec![];
+    for n in 0..6 {
+        orgs.push(app.org("alice", &format!("org-{n}")).await);
+    }
+    let place = |org: &OrgId| partition_of(&org.to_string(), 3);
+    let other = orgs.iter().find(|org| place(org) != place(&orgs[0])).expect("two partitions");
+    app.sequence().await;
+    let (relay, second) = (
+        app.app.relay().unwrap(),
+        app.replica(&to(&[shared_broker()], &topic).each_ref().map(String::as_str)).await,
+    );
+    relay_all(&relay).await;
+    let noise: String = (0..400)
+        .map(|n| sha256(&[format!("{n}").as_bytes()]).map(|byte| format!("{byte:x}")).concat())
+        .collect();
+    refuse(&app, Actor::Anonymous, orgs[0], &noise).await;
+    refuse(&app, Actor::Anonymous, *other, "SMALL").await;
+    app.sequence().await;
+    let size = app.rows("SELECT size FROM audit_head").await[0]["size"].as_i64().unwrap();
+    // The other process has its own say once: it cannot know what this one had acknowledged.
+    let relays = [&relay, &second.relay().unwrap()];
+    for n in 0..6 {
+        app.sabotage("UPDATE leases SET lease_until = '-infinity' WHERE name = 'relay'").await;
+        let refused = relays[n % 2].turn().await.unwrap_err();
+        assert!(matches!(refused, RelayError::Bus(BusError::TooLarge(_))), "{refused:?}");
+    }
+    let there = relayed(&[shared_broker()], &topic).await;
+    let times = |seq: i64| there.iter().filter(|(_, told)| *told == seq).count();
+    assert_eq!((times(size - 2), times(size - 1)), (0, 2), "once by each process");
+}
+
 #[tokio::test]
 async fn every_audited_event_arrives_once_by_organization_and_in_order() {
     let topic = make_topic("arrives", 3).await;
@@ -176,6 +220,9 @@ async fn entries_that_are_missing_stop_the_relay_rather_than_be_left_out() {
     let error = to_memory(&app, &bus, "one").turn().await.unwrap_err();
     assert!(format!("{error:?}").contains("entries to be relayed are missing"), "{error:?}");
     assert!(bus.published(TOPIC).iter().all(Vec::is_empty));
+    app.sabotage("DELETE FROM audit_log").await;
+    let error = to_memory(&app, &bus, "one").turn().await.unwrap_err();
+    assert!(format!("{error:?}").contains("entries to be relayed are missing"), "the last ones: {error:?}");
 }
 
 #[tokio::test]

@@ -97,6 +97,25 @@ fn a_file_that_cannot_be_read_is_told_of_whom_named_it() {
 }
 
 #[test]
+fn in_production_redis_is_asked_over_tls_or_on_this_machine() {
+    let scratch = Scratch::new("plain-redis");
+    let file = scratch.file("identityd.toml", SOUND);
+    for (url, fine) in [
+        ("redis://:hunter2@redis.example:6379", false),
+        ("redis://10.0.0.7", false),
+        ("redis://127.0.0.1:6379", true),
+        ("redis://localhost", true),
+        ("rediss://redis.example", true),
+    ] {
+        let url = format!("redis.url={url}");
+        let checked =
+            run(&["config", "check", "--config", &file, "--set", "environment=production", "--set", &url]);
+        let told = checked.err.contains("redis.url: rediss:// is needed in production");
+        assert_eq!(told, !fine, "{url}: {}", checked.err);
+    }
+}
+
+#[test]
 fn settings_of_kafka_go_together_or_are_refused() {
     let scratch = Scratch::new("kafka");
     let file = scratch.file("identityd.toml", SOUND);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     jobs::{self, Lease},
     platform::{
-        bus::{Bus, BusError},
+        bus::{Bus, BusError, Record},
         db::StorageError,
         health::Health,
         metrics::Metrics,
@@ -18,11 +18,12 @@ use crate::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+use uuid::Uuid;
 
 /// Entries of one turn, and their bytes.
 const BATCH_MAX: i64 = 500;
@@ -41,6 +42,8 @@ const MEASURE: Duration = Duration::from_secs(10);
 /// After the first failure, and then twice as long each time, but no longer than that.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A fault that may pass is one from this time in a row on.
+const FAULT_FROM: u32 = 3;
 /// Where a person must act first.
 const FAULT_PAUSE: Duration = Duration::from_mins(1);
 /// What `/readyz` calls the brokers.
@@ -53,6 +56,18 @@ pub struct Relay {
     bus: Arc<Bus>,
     topic: String,
     owner: String,
+    /// What a turn that failed has not had acknowledged.
+    left: Arc<Mutex<Option<Left>>>,
+}
+
+/// The rest of a batch, for as long as the position stands where it begins. What was acknowledged of it is on the topic,
+/// whoever held the lease since.
+struct Left {
+    log_id: Uuid,
+    from: i64,
+    to: i64,
+    count: usize,
+    records: Vec<Record>,
 }
 
 /// How far behind a topic is.
@@ -71,7 +86,7 @@ struct Batch {
 impl Relay {
     /// Under a name that is this process's own.
     pub fn new(work: Arc<Work>, bus: Arc<Bus>, topic: String, owner: String) -> Self {
-        Self { work, bus, topic, owner }
+        Self { work, bus, topic, owner, left: Arc::default() }
     }
 
     /// Sends the oldest entries that the topic does not have yet.
@@ -80,12 +95,28 @@ impl Relay {
         let Some(Batch { lease, position, entries }) = self.take().await? else {
             return Ok(Relayed::Elsewhere);
         };
-        let (from, count) = (position.next_seq, entries.len());
-        let Some(to) = entries.last().map(|last| last.seq + 1) else { return Ok(Relayed::Nothing) };
-        let records = entries.into_iter().map(|entry| record(position.log_id, entry)).collect();
-        let published = tokio::time::timeout(PUBLISH_MAX, self.bus.publish(&self.topic, records));
-        published.await.map_err(|_| BusError::Timeout)??;
-        if !self.advance(&lease, from, to).await? {
+        let from = position.next_seq;
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut batch = match left.filter(|left| (left.log_id, left.from) == (position.log_id, from)) {
+            Some(left) => left,
+            None => {
+                let Some(to) = entries.last().map(|last| last.seq + 1) else { return Ok(Relayed::Nothing) };
+                let count = entries.len();
+                let records = entries.into_iter().map(|entry| record(position.log_id, entry)).collect();
+                Left { log_id: position.log_id, from, to, count, records }
+            }
+        };
+        let published = tokio::time::timeout(PUBLISH_MAX, self.bus.publish(&self.topic, &mut batch.records));
+        let published = published.await.map_err(|_| BusError::Timeout)?;
+        let (to, count) = (batch.to, batch.count);
+        let moved = match published {
+            Ok(()) => self.advance(&lease, from, to).await.map_err(RelayError::from),
+            Err(error) => Err(error.into()),
+        };
+        if moved.is_err() {
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(batch);
+        }
+        if !moved? {
             return Ok(Relayed::Overtaken);
         }
         self.work.metrics().relayed(count);
@@ -100,7 +131,8 @@ impl Relay {
             let position = store::find_position(tx, &self.topic).await?;
             let entries = store::list_from(tx, position.next_seq, BATCH_MAX, BATCH_BYTES_MAX).await?;
             // Sent without them, the missing ones would never be missed.
-            if entries.iter().zip(position.next_seq..).any(|(entry, seq)| entry.seq != seq) {
+            let hole = entries.iter().zip(position.next_seq..).any(|(entry, seq)| entry.seq != seq);
+            if hole || entries.is_empty() && position.next_seq < position.size {
                 return Err(StorageError::Value("audit_log: entries to be relayed are missing").into());
             }
             Ok(Some(Batch { lease, position, entries }))
@@ -133,6 +165,7 @@ impl Relay {
             probed_at: None,
             measured_at: None,
             failures: 0,
+            unread: 0,
             reading: Trouble::of("reading the audit log to relay it"),
             measuring: Trouble::of("measuring how far the relay is behind"),
         };
@@ -162,7 +195,9 @@ struct Rounds {
     lag: Lag,
     probed_at: Option<Duration>,
     measured_at: Option<Duration>,
+    /// In a row: of the brokers, and of the database.
     failures: u32,
+    unread: u32,
     reading: Trouble,
     measuring: Trouble,
 }
@@ -177,6 +212,7 @@ impl Rounds {
         match turned {
             Ok(relayed) => {
                 self.reading.note(Ok::<_, WorkError>(()));
+                self.unread = 0;
                 let sent = matches!(relayed, Relayed::Sent(_));
                 // Not before the turn: brokers that list topics need not take records.
                 if probed || sent {
@@ -186,7 +222,8 @@ impl Rounds {
             }
             Err(RelayError::Work(error)) => {
                 self.reading.note(Err::<(), _>(error));
-                POLL
+                self.unread = self.unread.saturating_add(1);
+                pause(self.unread).max(POLL)
             }
             Err(RelayError::Bus(error)) => self.failed(&error).await,
         }
@@ -212,7 +249,8 @@ impl Rounds {
         self.failures = self.failures.saturating_add(1);
         self.probed_at = None;
         // A connection that was closed while nobody used it is no trouble yet: the next try connects anew.
-        if error.is_fault() || self.failures > 1 {
+        let fault = error.is_fault() && !(error.may_pass() && self.failures < FAULT_FROM);
+        if fault || self.failures > 1 {
             if self.health.all().get(DEPENDENCY).is_none_or(|known| known.detail != Some(error.to_string())) {
                 tracing::warn!(error = chain(error), "relaying the audit log fails");
             }
@@ -221,7 +259,10 @@ impl Rounds {
             let released = self.relay.give_up_lease().await;
             self.reading.note(released);
         }
-        pause(error, self.failures)
+        match fault {
+            true => FAULT_PAUSE,
+            false => pause(self.failures),
+        }
     }
 
     async fn measure(&mut self) {
@@ -242,10 +283,7 @@ fn is_due(last: Option<Duration>, every: Duration, now: Duration) -> bool {
 }
 
 /// How long to wait after so many failures in a row.
-fn pause(error: &BusError, failures: u32) -> Duration {
-    if error.is_fault() {
-        return FAULT_PAUSE;
-    }
+fn pause(failures: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
     PAUSE_MIN.saturating_mul(doubled).min(PAUSE_MAX)
 }
@@ -299,11 +337,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_is_tried_again_soon_and_what_a_person_must_mend_is_not() {
-        let pauses: Vec<_> = [1, 2, 3, 6, 7, 40].map(|failures| pause(&BusError::Timeout, failures)).into();
+    fn what_passes_is_tried_again_soon_and_then_less_often() {
+        let pauses: Vec<_> = [1, 2, 3, 6, 7, 40].map(pause).into();
         let expected = [100, 200, 400, 3_200, 5_000, 5_000].map(Duration::from_millis);
         assert_eq!(pauses, expected);
-        let fault = BusError::Topic("audit.identity".to_owned());
-        assert_eq!([1, 2, 40].map(|failures| pause(&fault, failures)), [FAULT_PAUSE; 3]);
     }
 }

@@ -12,6 +12,9 @@ pub(super) struct Position {
     pub(super) log_id: Uuid,
     #[diesel(sql_type = st::BigInt)]
     pub(super) next_seq: i64,
+    /// Of the log.
+    #[diesel(sql_type = st::BigInt)]
+    pub(super) size: i64,
 }
 
 /// An entry as it is relayed.
@@ -39,7 +42,7 @@ pub(super) async fn find_position(tx: &mut UpkeepTx<'_>, topic: &str) -> QueryRe
         .bind::<st::Text, _>(topic)
         .execute(tx.conn())
         .await?;
-    sql_query("SELECT log_id, next_seq FROM relay_positions, audit_head WHERE topic = $1")
+    sql_query("SELECT log_id, next_seq, size FROM relay_positions, audit_head WHERE topic = $1")
         .bind::<st::Text, _>(topic)
         .get_result(tx.conn())
         .await

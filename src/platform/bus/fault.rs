@@ -52,6 +52,11 @@ impl BusError {
         }
     }
 
+    /// Is it said also by a broker that has just come up, and knows no topics yet?
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Topic(_))
+    }
+
     /// Of a call about this topic.
     pub(super) fn of(error: KafkaError, topic: &str) -> Self {
         use ProtocolError as P;

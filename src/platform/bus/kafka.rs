@@ -7,7 +7,7 @@ use crate::platform::{
     tls,
 };
 use chrono::SubsecRound as _;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use rskafka::{
     BackoffConfig,
     client::{
@@ -19,7 +19,7 @@ use rskafka::{
 };
 use rustls::ClientConfig;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc,
@@ -102,7 +102,7 @@ impl Kafka {
         .await
     }
 
-    pub(super) async fn publish(&self, topic: &str, records: Vec<Record>) -> Result<(), BusError> {
+    pub(super) async fn publish(&self, topic: &str, records: &mut Vec<Record>) -> Result<(), BusError> {
         self.in_session(topic, async |session| session.publish(topic, records).await).await
     }
 
@@ -167,21 +167,28 @@ impl Session {
         self.topics.get_mut(name).ok_or_else(|| BusError::missing(name))
     }
 
-    async fn publish(&mut self, name: &str, records: Vec<Record>) -> Result<(), BusError> {
+    /// What one partition does not take is no reason to leave another's unsent, nor to send that again.
+    async fn publish(&mut self, name: &str, records: &mut Vec<Record>) -> Result<(), BusError> {
         let count = self.topic(name).await?.partitions;
+        let places: BTreeSet<usize> = records.iter().map(|record| partition_of(&record.key, count)).collect();
+        self.open(name, places.into_iter()).await?;
+        let open = &self.topic(name).await?.open;
         let mut shares: BTreeMap<usize, Vec<Record>> = BTreeMap::new();
-        for record in records {
+        for record in records.drain(..) {
             shares.entry(partition_of(&record.key, count)).or_default().push(record);
         }
-        self.open(name, shares.keys().copied()).await?;
-        let open = &self.topic(name).await?.open;
         let calls = shares.into_iter().map(|(place, share)| async move {
             match open.get(&place) {
                 Some(partition) => produce(name, partition, share).await,
-                None => Err(BusError::missing(name)),
+                None => (share, Err(BusError::missing(name))),
             }
         });
-        try_join_all(calls).await.map(drop)
+        let mut done = Ok(());
+        for (unsent, result) in join_all(calls).await {
+            records.extend(unsent);
+            done = done.and(result);
+        }
+        done
     }
 
     /// Finds the leaders of partitions and connects to them, unless that was done.
@@ -200,13 +207,20 @@ impl Session {
     }
 }
 
-/// One batch after the other, so that they keep their order.
-async fn produce(topic: &str, partition: &PartitionClient, records: Vec<Record>) -> Result<(), BusError> {
-    for batch in batches(records) {
-        let records = batch.into_iter().map(KafkaRecord::from).collect();
-        within(PRODUCE_MAX, topic, partition.produce(records, Compression::Zstd)).await?;
+/// One batch after the other, so that they keep their order. Answers what was not acknowledged, and why.
+async fn produce(
+    topic: &str,
+    partition: &PartitionClient,
+    records: Vec<Record>,
+) -> (Vec<Record>, Result<(), BusError>) {
+    let mut batches = batches(records).into_iter();
+    while let Some(batch) = batches.next() {
+        let records = batch.iter().cloned().map(KafkaRecord::from).collect();
+        if let Err(error) = within(PRODUCE_MAX, topic, partition.produce(records, Compression::Zstd)).await {
+            return (batch.into_iter().chain(batches.flatten()).collect(), Err(error));
+        }
     }
-    Ok(())
+    (vec![], Ok(()))
 }
 
 fn batches(records: Vec<Record>) -> Vec<Vec<Record>> {

@@ -1,6 +1,7 @@
 //! What the types cannot say: values that do not go together, or not in production.
 use super::{Config, ConfigError, Environment, KafkaSecurity, Loaded};
 use crate::platform::{cache, db, mail, secret::Secret, telemetry};
+use std::net::IpAddr;
 use url::{Host, Url};
 
 /// Argon2id floor of OWASP: 19 MiB with two passes, or 46 MiB with one.
@@ -173,15 +174,8 @@ fn vault_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
         "vault.address",
         "expected https:// and a host, and nothing after it",
     );
-    // An agent on the same machine may speak plainly.
-    let loopback = match address.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
     refuse(
-        production && address.scheme() != "https" && !loopback,
+        production && address.scheme() != "https" && !is_loopback(address),
         "vault.address",
         "https:// is needed in production",
     );
@@ -193,6 +187,19 @@ fn vault_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
     refuse(vault.role_id.is_none(), "vault.role_id", "needed with vault.address");
     refuse(vault.secret_id.is_none(), "vault.secret_id", "needed with vault.address");
     errors
+}
+
+/// An agent on the same machine may speak plainly.
+fn is_loopback(url: &Url) -> bool {
+    // Only for schemes that browsers know does the parser tell addresses from names.
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
 }
 
 /// Can it stand in a path of Vault's as it is?
@@ -207,6 +214,12 @@ fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
         redis.is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")),
         "redis.url",
         "expected redis:// or, with TLS, rediss://",
+    );
+    let plain = redis.filter(|url| url.starts_with("redis://")).and_then(|url| url.parse::<Url>().ok());
+    refuse(
+        config.environment == Environment::Production && plain.is_some_and(|url| !is_loopback(&url)),
+        "redis.url",
+        "rediss:// is needed in production",
     );
     refuse(
         config
