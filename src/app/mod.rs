@@ -196,6 +196,13 @@ impl App {
             "Time since PostgreSQL confirmed the authorization state",
             move || work.state().age().map_or(f64::INFINITY, |age| age.as_secs_f64()),
         );
+        if let Some(vault) = self.work.keys().vault().cloned() {
+            self.metrics.gauge(
+                "identityd_vault_vouches",
+                "1 while Vault vouches for this process, else 0: then it issues and rotates no API keys",
+                move || f64::from(u8::from(vault.vouches())),
+            );
+        }
         let work = Arc::clone(&self.work);
         self.metrics.gauge(
             "identityd_authorization_seq",

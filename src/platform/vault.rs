@@ -31,7 +31,8 @@ use tokio::sync::Semaphore;
 
 /// The name of the dependency.
 const VAULT: &str = "vault";
-const CALLS_MAX: usize = 4;
+/// Calls at once.
+pub const CALLS_MAX: usize = 4;
 /// How often it is asked whether our token is good.
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
 /// So long after the last good answer Vault still vouches for us.

@@ -1,13 +1,13 @@
 //! Keys that Vault Transit has wrapped, as the database keeps them. The service reads them; the owner of the tables,
 //! `identityd keys`, makes them.
 use super::{KeysError, file, ring::Material};
-use crate::platform::vault::{Vault, VaultError};
+use crate::platform::vault::{CALLS_MAX, Vault, VaultError};
 use diesel::{
     QueryableByName, sql_query,
     sql_types::{Bool, SmallInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::{collections::BTreeMap, path::Path};
 
 const KINDS: &[&str] = &["pepper", "audit", "data", "signing"];
@@ -63,7 +63,9 @@ pub(super) async fn unwrap_all(vault: &Vault, conn: &mut AsyncPgConnection) -> R
         }
     }
     let mut material = Material::default();
-    for (kind, version, key) in try_join_all(rows.into_iter().map(unwrap)).await? {
+    // No more than Vault is asked at once: whoever waits for his turn has the time of his call run.
+    let unwrapped = stream::iter(rows.into_iter().map(unwrap)).buffer_unordered(CALLS_MAX);
+    for (kind, version, key) in unwrapped.try_collect::<Vec<_>>().await? {
         material.of_kind(&kind)?.insert(version, key.into_inner());
     }
     Ok(material)
