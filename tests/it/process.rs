@@ -41,6 +41,8 @@ impl Served {
 
     /// Any mode that says in its log where it listens.
     pub fn run(mut command: Command) -> Self {
+        // What only works in the background has no other.
+        let listener = if command.get_args().any(|word| word == "reconcile") { "Ops" } else { "Http" };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let (said, heard) = mpsc::channel();
@@ -51,7 +53,7 @@ impl Served {
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                    if event["message"] == "listening" && event["listener"] == "Http" {
+                    if event["message"] == "listening" && event["listener"] == listener {
                         let _ = said.send(event["address"].as_str().unwrap().to_owned());
                     }
                     log.lock().unwrap().push_str(&(line + "\n"));

@@ -1,6 +1,7 @@
 //! Two processes behind a round-robin, with every server real.
 use crate::{
     app::server,
+    cli_support::ask,
     main_job_support::{Front, PASSWORD},
     replicas_support::{Pair, Site},
     secrets_support::{Place, Secrets},
@@ -28,6 +29,25 @@ fn the_main_job_on_two_processes_behind_a_round_robin_with_every_server_real() {
     let twice = site.verify_relayed();
     println!("each answered {answered:?}; {twice} entries twice on the topic");
     finds_no_secret(&site, &pair, &front);
+}
+
+/// Without it there are no mails, no log, and nothing on the topic.
+#[test]
+fn reconcile_does_the_background_work_of_processes_that_do_none() {
+    let bao = Bao::shared();
+    let site = Site::new(&bao, "apart");
+    let pair = Pair::start(&site, &["background.enabled=false".to_owned()]);
+    let reconcile = site.reconcile();
+    let domain = format!("apart{}.example", std::process::id());
+    let front = Front::new(&pair.round_robin.url, &server("TEST_SMTP_DIR"), &domain, || pair.settle());
+    let admin = front.first_administrator(&site.bootstrap());
+    front.main_job(&admin);
+    site.verify_relayed();
+    let owners = ask(
+        &site.database.url(),
+        "SELECT string_agg(DISTINCT owner, ',') AS cell FROM leases WHERE owner <> ''",
+    );
+    assert!(!owners.is_empty() && reconcile.log().contains(&owners), "{owners}");
 }
 
 /// What the main job has no use for: cookies, refresh tokens, keys that are rotated, remembered answers; and secrets in

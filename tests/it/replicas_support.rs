@@ -109,6 +109,11 @@ impl<'b> Site<'b> {
         Served::run(self.prepared(SERVICE, &["serve"], more))
     }
 
+    /// The background work, in a process of its own.
+    pub fn reconcile(&self) -> Served {
+        Served::run(self.prepared(SERVICE, &["reconcile"], &["ops.listen=127.0.0.1:0".to_owned()]))
+    }
+
     /// What a process is given, and what Vault gives it.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
