@@ -40,6 +40,10 @@ pub struct Around {
 #[derive(Clone)]
 pub struct RequestId(pub String);
 
+/// When a request arrived, on the monotonic clock.
+#[derive(Clone, Copy)]
+pub struct Arrived(pub Duration);
+
 tokio::task_local! {
     static CURRENT: (String, String);
 }
@@ -65,6 +69,7 @@ pub async fn around<B: MessageBody + 'static>(
     let span = tracing::info_span!("http.request", request_id = %id, method = %method, route = tracing::field::Empty);
     telemetry::continue_trace(&span, &Carrier(request.headers()));
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(Arrived(began));
     let place = (id.clone(), request.path().to_owned());
     let answered = async {
         let response = match next.call(request).await {

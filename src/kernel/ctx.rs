@@ -2,7 +2,7 @@
 use super::{Actor, Answer, Id, Idempotency};
 use crate::platform::entropy::Entropy;
 use chrono::{DateTime, Utc};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 use uuid::Uuid;
 
 /// Who is doing this, when, and on whose request. Plain data; built once per operation.
@@ -18,6 +18,9 @@ pub struct Ctx {
     pub source: Source,
     /// Set when the caller sent an `Idempotency-Key`.
     pub idempotency: Option<Idempotency>,
+    /// When the request arrived, on the monotonic clock; `None`: nobody sent it. What was done before is to be known before
+    /// a no.
+    pub arrived: Option<Duration>,
     entropy: Entropy,
 }
 
@@ -34,7 +37,7 @@ impl Ctx {
     /// A context that nobody sent: a job's, a command's, a test's.
     pub fn new(actor: Actor, now: DateTime<Utc>, entropy: Entropy) -> Self {
         let request_id = uuid_v7(now, &entropy).to_string();
-        Self { actor, request_id, now, source: Source::default(), idempotency: None, entropy }
+        Self { actor, request_id, now, source: Source::default(), idempotency: None, arrived: None, entropy }
     }
 
     /// A new id, ordered by `now`.

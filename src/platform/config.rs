@@ -4,7 +4,7 @@ mod load;
 mod origin;
 mod reference;
 
-pub use check::{check, is_vault_name, missing};
+pub use check::{check, missing};
 pub use load::{ConfigError, ConfigFile, Flag, Loaded, load, load_over, survey};
 pub use reference::reference;
 

@@ -31,6 +31,7 @@ struct Inner {
     keys_revoked: Counter,
     key_checks: Family<OutcomeLabels, Counter>,
     stale_answers: Counter,
+    authorization_asked: Counter,
     decisions: Family<OutcomeLabels, Counter>,
     audit_sequenced: Counter,
     audit_relayed: Counter,
@@ -91,6 +92,7 @@ impl Metrics {
             keys_revoked: Counter::default(),
             key_checks: Family::default(),
             stale_answers: Counter::default(),
+            authorization_asked: Counter::default(),
             decisions: Family::default(),
             audit_sequenced: Counter::default(),
             audit_relayed: Counter::default(),
@@ -123,6 +125,11 @@ impl Metrics {
             "identityd_stale_answers",
             "Key checks answered from a state that PostgreSQL had not confirmed lately",
             inner.stale_answers.clone(),
+        );
+        registry.register(
+            "identityd_authorization_asked",
+            "Questions to PostgreSQL for which a request waited, because memory was not enough",
+            inner.authorization_asked.clone(),
         );
         registry.register("identityd_authorization_decisions", "Permits asked for", inner.decisions.clone());
         registry.register(
@@ -248,6 +255,11 @@ impl Metrics {
     /// A job run: `done`, `retry` or `dead`.
     pub fn job(&self, kind: &str, outcome: &'static str) {
         self.0.jobs.get_or_create(&JobLabels { kind: kind.to_owned(), outcome }).inc();
+    }
+
+    /// A request asked PostgreSQL what is new.
+    pub fn authorization_asked(&self) {
+        self.0.authorization_asked.inc();
     }
 
     /// An announcement of a commit: `sent`, `heard` or `dropped`.

@@ -2,8 +2,10 @@
 //! fails. PostgreSQL is always there; without it, see `partition`.
 use crate::{
     app::{PASSWORD, TestApp, send},
+    cli_support::Scratch,
     fault_proxy::{Fault, FaultProxy},
     http_support::{acme_with, ask, post_from},
+    process::{beside, migrated},
     redis_support::{
         OwnRedis, await_redis, await_status, counted, database_address, eventually, follow, following,
     },
@@ -179,6 +181,22 @@ async fn a_frozen_redis_is_waited_for_once() {
     for tasks in tasks {
         tasks.stop(Duration::from_secs(5)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_announces_what_it_did_before_it_ends() {
+    let redis = OwnRedis::start().await;
+    let frozen = FaultProxy::before(redis.upstream()).await;
+    frozen.set(Fault::Freeze);
+    let urls = [redis.url(), format!("redis.url=redis://{}", frozen.address)];
+    let bootstrapped = tokio::task::spawn_blocking(move || {
+        let (place, database) = (Scratch::new("announces"), migrated("announces"));
+        urls.map(|url| beside(&place, &database, &["--set", &url, "bootstrap"]))
+    });
+    let [with, without] = bootstrapped.await.unwrap();
+    assert_eq!(with.0, 0, "{}", with.1);
+    assert_eq!(redis.ask("XLEN identityd:authz").await.as_deref(), Some(":1"));
+    assert_eq!(without.0, 0, "it does not need Redis: {}", without.1);
 }
 
 /// As after a failover to what only reads, or when its memory is full.

@@ -3,6 +3,7 @@ use crate::{
     app::{PASSWORD, TestApp},
     http_bad_input::everything,
     http_support::{acme, ask, ask_all, bearing, post_from, request},
+    redis_support::counted,
 };
 use actix_web::{http::Method, test::TestRequest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -13,7 +14,10 @@ use identityd::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
+use std::time::Duration;
 use uuid::Uuid;
+
+const ASKED: &str = "identityd_authorization_asked_total";
 
 /// An access token for the owner that is good but for what is changed.
 async fn claims(app: &TestApp) -> AccessClaims {
@@ -146,4 +150,28 @@ async fn a_bad_credential_does_not_keep_anybody_from_signing_in() {
         let answer = ask(&app.app, bearing(post_from("127.0.0.1", "/v1/auth/login", &body), bad)).await;
         assert_eq!(answer.status, 200, "{bad}: {answer:?}");
     }
+}
+
+/// A question to PostgreSQL takes a thousand times as long as a look into memory: whoever measures answers must not learn
+/// which organizations there are.
+#[actix_web::test]
+async fn what_is_unknown_and_what_is_anothers_are_asked_for_as_often() {
+    let app = acme().await;
+    app.org("sam", "other").await;
+    let stranger = app.token("sam").await;
+    let mut asked = vec![];
+    for credential in [None, Some("nonsense"), Some("idk_nonsense"), Some(stranger.as_str())] {
+        for org in ["acme", "nobodys"] {
+            app.clock.tick(Duration::from_millis(1));
+            let before = counted(&app.app, ASKED);
+            let mut looked = request(Method::GET, &format!("/v1/orgs/{org}"));
+            if let Some(token) = credential {
+                looked = bearing(looked, token);
+            }
+            let answer = ask(&app.app, looked).await;
+            assert!(matches!(answer.status, 401 | 404), "{}", answer.status);
+            asked.push(counted(&app.app, ASKED) - before);
+        }
+    }
+    assert_eq!(asked, [0, 0, 1, 1, 1, 1, 1, 1]);
 }

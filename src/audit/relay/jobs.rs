@@ -249,7 +249,7 @@ impl Rounds {
         self.failures = self.failures.saturating_add(1);
         self.probed_at = None;
         // A connection that was closed while nobody used it is no trouble yet: the next try connects anew.
-        let fault = error.is_fault() && !(error.may_pass() && self.failures < FAULT_FROM);
+        let fault = is_lasting(error, self.failures);
         if fault || self.failures > 1 {
             if self.health.all().get(DEPENDENCY).is_none_or(|known| known.detail != Some(error.to_string())) {
                 tracing::warn!(error = chain(error), "relaying the audit log fails");
@@ -259,10 +259,7 @@ impl Rounds {
             let released = self.relay.give_up_lease().await;
             self.reading.note(released);
         }
-        match fault {
-            true => FAULT_PAUSE,
-            false => pause(self.failures),
-        }
+        if fault { FAULT_PAUSE } else { pause(self.failures) }
     }
 
     async fn measure(&mut self) {
@@ -280,6 +277,11 @@ impl Rounds {
 
 fn is_due(last: Option<Duration>, every: Duration, now: Duration) -> bool {
     last.is_none_or(|last| now.saturating_sub(last) >= every)
+}
+
+/// Does a person have to mend something first, after so many failures in a row?
+fn is_lasting(error: &BusError, failures: u32) -> bool {
+    error.is_fault() && !(error.may_pass() && failures < FAULT_FROM)
 }
 
 /// How long to wait after so many failures in a row.
@@ -335,6 +337,15 @@ fn count(entries: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_is_called_for_what_lasts() {
+        let after = |error: BusError| [1, 2, 3, 40].map(|failures| is_lasting(&error, failures));
+        assert_eq!(after(BusError::Timeout), [false; 4]);
+        assert_eq!(after(BusError::Missing("kafka.username")), [true; 4]);
+        // As a broker says that has just come up.
+        assert_eq!(after(BusError::Topic("audit.identity".to_owned())), [false, false, true, true]);
+    }
 
     #[test]
     fn what_passes_is_tried_again_soon_and_then_less_often() {

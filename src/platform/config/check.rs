@@ -106,6 +106,9 @@ fn check_production(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) 
         "mail.url",
         "mail into a directory is for development",
     );
+    let redis = config.redis.url.as_ref().map(|url| url.expose().as_str());
+    let plain = redis.filter(|url| url.starts_with("redis://")).and_then(|url| url.parse::<Url>().ok());
+    refuse(plain.is_some_and(|url| !is_loopback(&url)), "redis.url", "rediss:// is needed in production");
 }
 
 /// What is a text to the types, and more to whoever reads it. None of these is repeated: a URL may hold a password.
@@ -203,7 +206,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Can it stand in a path of Vault's as it is?
-pub fn is_vault_name(name: &str) -> bool {
+fn is_vault_name(name: &str) -> bool {
     !name.is_empty()
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'))
 }
@@ -214,12 +217,6 @@ fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
         redis.is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")),
         "redis.url",
         "expected redis:// or, with TLS, rediss://",
-    );
-    let plain = redis.filter(|url| url.starts_with("redis://")).and_then(|url| url.parse::<Url>().ok());
-    refuse(
-        config.environment == Environment::Production && plain.is_some_and(|url| !is_loopback(&url)),
-        "redis.url",
-        "rediss:// is needed in production",
     );
     refuse(
         config
