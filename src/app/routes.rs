@@ -11,7 +11,7 @@ use crate::{
         request::{self, Around},
         routes::{RouteTable, nowhere},
     },
-    identity, orgs,
+    identity, orgs, policy,
 };
 use actix_web::{
     App as ActixApp, Error, HttpResponse,
@@ -49,6 +49,7 @@ fn http_routes(config: &mut ServiceConfig<'_>) {
     config.configure(credentials::routes);
     config.configure(credentials::validation_routes);
     config.configure(audit::http::routes);
+    config.configure(policy::routes);
     config.configure(flows::routes);
     config.configure(ops::health_routes);
     config.service(openapi);

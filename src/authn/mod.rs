@@ -6,6 +6,7 @@
 mod me;
 mod pages;
 mod passwords;
+mod published_keys;
 mod schema;
 mod sessions;
 mod sign_in;
@@ -24,6 +25,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 pub fn routes(config: &mut ServiceConfig<'_>) {
     me::http::routes(config);
     passwords::http::routes(config);
+    published_keys::http::routes(config);
     sessions::http::routes(config);
     sign_in::http::routes(config);
     throttle::http::routes(config);

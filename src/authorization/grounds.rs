@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    fn service_account(fact: &ServiceAccountFact, org_status: OrgStatus) -> Self {
+    pub(super) fn service_account(fact: &ServiceAccountFact, org_status: OrgStatus) -> Self {
         Self {
             org: Some((fact.org, org_status)),
             status: Some(fact.status.as_str()),
@@ -102,31 +102,31 @@ pub(super) fn gather(table: &Table, actor: &Actor, target: Target) -> Option<Gro
 }
 
 /// Looks facts up and notes their revisions: what was read is what the permit rests on.
-struct Reader<'t> {
-    table: &'t Table,
-    rests_on: Vec<(FactKey, i64)>,
+pub(super) struct Reader<'t> {
+    pub(super) table: &'t Table,
+    pub(super) rests_on: Vec<(FactKey, i64)>,
 }
 
 impl Reader<'_> {
-    fn org(&mut self, org: OrgId) -> Option<OrgState> {
+    pub(super) fn org(&mut self, org: OrgId) -> Option<OrgState> {
         let known = self.table.orgs.get(&org)?;
         self.rests_on.push((FactKey::org(org), known.seq));
         known.fact.as_ref().map(|fact| (org, fact.status))
     }
 
-    fn user(&mut self, user: UserId) -> Option<UserFact> {
+    pub(super) fn user(&mut self, user: UserId) -> Option<UserFact> {
         let known = self.table.users.get(&user)?;
         self.rests_on.push((FactKey::user(user), known.seq));
         known.fact.clone()
     }
 
-    fn account(&mut self, account: ServiceAccountId) -> Option<ServiceAccountFact> {
+    pub(super) fn account(&mut self, account: ServiceAccountId) -> Option<ServiceAccountFact> {
         let known = self.table.service_accounts.get(&account)?;
         self.rests_on.push((FactKey::service_account(account), known.seq));
         known.fact.clone()
     }
 
-    fn key(&mut self, key: KeyId) -> Option<KeyFact> {
+    pub(super) fn key(&mut self, key: KeyId) -> Option<KeyFact> {
         let known = self.table.keys.get(key)?;
         self.rests_on.push((FactKey::key(key), known.seq));
         known.fact.clone()
@@ -138,7 +138,7 @@ impl Reader<'_> {
         (!self.table.is_session_over(session)).then_some(())
     }
 
-    fn resource(&mut self, target: Target, org: Option<OrgState>) -> Option<Node> {
+    pub(super) fn resource(&mut self, target: Target, org: Option<OrgState>) -> Option<Node> {
         match target {
             Target::Platform => Some(Node::plain("Platform", "platform")),
             Target::Account => Some(Node::plain("Account", "own")),
@@ -176,7 +176,7 @@ impl Reader<'_> {
         (node, insider)
     }
 
-    fn platform_roles(&mut self, identity: IdentityId) -> Vec<(&'static str, &'static str)> {
+    pub(super) fn platform_roles(&mut self, identity: IdentityId) -> Vec<(&'static str, &'static str)> {
         let Some(known) = self.table.identities.get(&identity) else { return vec![] };
         self.rests_on.push((FactKey::identity(identity), known.seq));
         let roles = known.fact.iter().flat_map(|fact| &fact.platform_roles);

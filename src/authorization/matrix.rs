@@ -64,7 +64,7 @@ impl Matrix {
             let holder = holder(entity);
             let may = |action: &Action, resources: &[Node]| {
                 let call = Call::plain(DateTime::UNIX_EPOCH);
-                resources.iter().any(|resource| engine.verdict(&holder, resource, *action, &call).is_allow())
+                resources.iter().any(|resource| engine.verdict(&holder, resource, *action, &call).allowed)
             };
             let may_to = |resources: &[Node]| -> ScopeSet {
                 Action::ALL.iter().copied().filter(|action| may(action, resources)).collect()

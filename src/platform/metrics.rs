@@ -33,6 +33,7 @@ struct Inner {
     stale_answers: Counter,
     authorization_asked: Counter,
     decisions: Family<OutcomeLabels, Counter>,
+    evaluations: Family<OutcomeLabels, Counter>,
     audit_sequenced: Counter,
     audit_relayed: Counter,
     jobs: Family<JobLabels, Counter>,
@@ -94,6 +95,7 @@ impl Metrics {
             stale_answers: Counter::default(),
             authorization_asked: Counter::default(),
             decisions: Family::default(),
+            evaluations: Family::default(),
             audit_sequenced: Counter::default(),
             audit_relayed: Counter::default(),
             jobs: Family::default(),
@@ -132,6 +134,11 @@ impl Metrics {
             inner.authorization_asked.clone(),
         );
         registry.register("identityd_authorization_decisions", "Permits asked for", inner.decisions.clone());
+        registry.register(
+            "identityd_policy_evaluations",
+            "Answers to the questions of other services",
+            inner.evaluations.clone(),
+        );
         registry.register(
             "identityd_audit_sequenced",
             "Audit events put on the log",
@@ -240,6 +247,12 @@ impl Metrics {
     /// A permit asked for: `allow`, `deny` or `stale`.
     pub fn decision(&self, outcome: &'static str) {
         self.0.decisions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A question of another service answered.
+    pub fn evaluation(&self, allowed: bool) {
+        let outcome = if allowed { "allow" } else { "deny" };
+        self.0.evaluations.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Events that got their place on the log.

@@ -43,6 +43,9 @@ pub struct SigningKey {
     pub decoding: DecodingKey,
     /// The public key, base64url, as the `x` of its JWK (RFC 8037).
     pub x: String,
+    pair: Ed25519KeyPair,
+    /// The protected header of what `detached` signs.
+    header: String,
 }
 
 impl KeyRing {
@@ -137,6 +140,11 @@ impl KeyRing {
         self.signing.values().next_back()
     }
 
+    /// Every key whose signatures hold: what the JWKS publishes.
+    pub fn published(&self) -> impl Iterator<Item = &SigningKey> {
+        self.signing.values()
+    }
+
     /// Checks tokens signed by this or an earlier key.
     pub fn signing_by_kid(&self, kid: &str) -> Option<&SigningKey> {
         self.signing.values().find(|key| key.kid == kid)
@@ -150,12 +158,25 @@ impl SigningKey {
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
         let thumbprint = format!("{{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"{x}\"}}");
         let der = pair.to_pkcs8v1().map_err(|_| BAD)?;
+        let kid = URL_SAFE_NO_PAD.encode(sha256(&[thumbprint.as_bytes()]));
         Ok(Self {
-            kid: URL_SAFE_NO_PAD.encode(sha256(&[thumbprint.as_bytes()])),
             encoding: EncodingKey::from_ed_der(der.as_ref()),
             decoding: DecodingKey::from_ed_components(&x).map_err(|_| BAD)?,
+            header: URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"EdDSA\",\"kid\":\"{kid}\"}}")),
+            kid,
             x,
+            pair,
         })
+    }
+
+    /// A JWS over these bytes that does not hold them (RFC 7515, appendix F): header, nothing, signature.
+    pub fn detached(&self, payload: &[u8]) -> String {
+        let mut signed = String::with_capacity(self.header.len() + 1 + payload.len().div_ceil(3) * 4);
+        signed.push_str(&self.header);
+        signed.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut signed);
+        let signature = self.pair.sign(signed.as_bytes());
+        format!("{}..{}", self.header, URL_SAFE_NO_PAD.encode(signature))
     }
 }
 

@@ -1,0 +1,31 @@
+use crate::{http::problem::Problem, work::WorkError};
+use actix_web::http::StatusCode;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("{0} is longer than 512 characters")]
+    TooLong(&'static str),
+    #[error("at most {0} questions at once, and at least one")]
+    TooMany(usize),
+    #[error("this revision has not been read yet; try again shortly")]
+    RevisionNotReached,
+    #[error("answers cannot be signed: there is no signing key")]
+    Unsigned,
+    #[error(transparent)]
+    Work(#[from] WorkError),
+}
+
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::TooLong(field) => Self::invalid(field, "NAME_TOO_LONG", error),
+            PolicyError::TooMany(_) => Self::invalid("evaluations", "EVALUATIONS_INVALID", error),
+            PolicyError::RevisionNotReached => {
+                Self::retry_after(StatusCode::SERVICE_UNAVAILABLE, "REVISION_NOT_REACHED", error, 1)
+            }
+            PolicyError::Unsigned => Self::internal(&error),
+            PolicyError::Work(error) => error.into(),
+        }
+    }
+}
