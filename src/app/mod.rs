@@ -13,6 +13,7 @@ use crate::{
     http::{
         auth::{Access, KeyUsage},
         source::Proxies,
+        streams::Streams,
     },
     jobs::Runner,
     platform::{
@@ -45,6 +46,8 @@ pub struct App {
     /// Where the audit log is relayed to, if anywhere.
     pub bus: Option<Arc<Bus>>,
     pub access: web::Data<Access>,
+    /// Answers that do not end by themselves.
+    pub streams: Arc<Streams>,
     pub health: Health,
     pub metrics: Metrics,
     pub clock: Clock,
@@ -158,6 +161,7 @@ impl App {
             stale_max: config.authorization.stale_max(),
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
+        let streams = Streams::new(clock.clone(), config.http.streams_max);
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
         let (mailer, bus) = (Arc::new(mailer), bus.map(Arc::new));
         let app = Self {
@@ -167,6 +171,7 @@ impl App {
             mailer,
             bus,
             access,
+            streams,
             health,
             metrics,
             clock,
@@ -224,6 +229,10 @@ impl App {
                 u32::try_from(count).map_or(f64::INFINITY, f64::from)
             });
         }
+        let streams = Arc::clone(&self.streams);
+        self.metrics.gauge("identityd_streams", "Streams of revocations that are open", move || {
+            u32::try_from(streams.count()).map_or(f64::INFINITY, f64::from)
+        });
         let work = Arc::clone(&self.work);
         self.metrics.gauge(
             "identityd_database_connections_used",

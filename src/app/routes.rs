@@ -11,7 +11,7 @@ use crate::{
         request::{self, Around},
         routes::{RouteTable, nowhere},
     },
-    identity, orgs,
+    identity, orgs, policy,
 };
 use actix_web::{
     App as ActixApp, Error, HttpResponse,
@@ -49,6 +49,7 @@ fn http_routes(config: &mut ServiceConfig<'_>) {
     config.configure(credentials::routes);
     config.configure(credentials::validation_routes);
     config.configure(audit::http::routes);
+    config.configure(policy::routes);
     config.configure(flows::routes);
     config.configure(ops::health_routes);
     config.service(openapi);
@@ -176,6 +177,7 @@ pub fn worker(
         .app_data(web::Data::new(app.health.clone()))
         .app_data(web::Data::new(app.metrics.clone()))
         .app_data(app.access.clone())
+        .app_data(web::Data::from(Arc::clone(&app.streams)))
         .app_data(shared.around.clone())
         .app_data(shared.cors.clone())
         .app_data(shared.limits.clone())

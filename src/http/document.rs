@@ -59,6 +59,7 @@ fn tags() -> Vec<Tag> {
         ("people", "Members of an organization, their roles, and invites"),
         ("service accounts", "Machines of an organization"),
         ("api keys", "Long-lived credentials of people and machines"),
+        ("policy", "What other services build on"),
         ("audit", "What happened"),
         ("operations", "Health and metrics"),
     ]

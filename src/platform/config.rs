@@ -104,6 +104,7 @@ pub struct Http {
     pub public_url: Url,
     pub workers: usize,
     pub concurrency_max: usize,
+    pub streams_max: usize,
     pub request_timeout_seconds: u64,
     pub drain_seconds: u64,
     #[schemars(with = "Vec<String>")]
