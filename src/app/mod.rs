@@ -31,6 +31,7 @@ use crate::{
         secret::Secret,
         vault::{Vault, VaultError},
     },
+    policy::decision_log::{DecisionLog, Destination},
     work::{Parts, Work, WorkError},
 };
 use actix_web::web;
@@ -46,6 +47,8 @@ pub struct App {
     /// Where the audit log is relayed to, if anywhere.
     pub bus: Option<Arc<Bus>>,
     pub access: web::Data<Access>,
+    /// What other services were answered.
+    pub decisions: Arc<DecisionLog>,
     /// Answers that do not end by themselves.
     pub streams: Arc<Streams>,
     pub health: Health,
@@ -164,6 +167,9 @@ impl App {
         let streams = Streams::new(clock.clone(), config.http.streams_max);
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
         let (mailer, bus) = (Arc::new(mailer), bus.map(Arc::new));
+        let destination = |topic: String| Some(Destination { bus: Arc::clone(bus.as_ref()?), topic });
+        let destination = config.kafka.decisions_topic.clone().and_then(destination);
+        let decisions = Arc::new(DecisionLog::new(Arc::clone(&work), destination, owner.clone()));
         let app = Self {
             config,
             work,
@@ -171,6 +177,7 @@ impl App {
             mailer,
             bus,
             access,
+            decisions,
             streams,
             health,
             metrics,

@@ -164,6 +164,7 @@ pub struct Redis {
 pub struct Kafka {
     pub brokers: Vec<String>,
     pub audit_topic: String,
+    pub decisions_topic: Option<String>,
     pub security: KafkaSecurity,
     pub username: Option<String>,
     pub password: Option<Secret<String>>,

@@ -32,6 +32,7 @@ struct Inner {
     key_checks: Family<OutcomeLabels, Counter>,
     stale_answers: Counter,
     decisions: Family<OutcomeLabels, Counter>,
+    decision_records: Family<OutcomeLabels, Counter>,
     audit_sequenced: Counter,
     audit_relayed: Counter,
     jobs: Family<JobLabels, Counter>,
@@ -92,6 +93,7 @@ impl Metrics {
             key_checks: Family::default(),
             stale_answers: Counter::default(),
             decisions: Family::default(),
+            decision_records: Family::default(),
             audit_sequenced: Counter::default(),
             audit_relayed: Counter::default(),
             jobs: Family::default(),
@@ -125,6 +127,11 @@ impl Metrics {
             inner.stale_answers.clone(),
         );
         registry.register("identityd_authorization_decisions", "Permits asked for", inner.decisions.clone());
+        registry.register(
+            "identityd_decision_records",
+            "Decisions for other services, by what became of their record",
+            inner.decision_records.clone(),
+        );
         registry.register(
             "identityd_audit_sequenced",
             "Audit events put on the log",
@@ -191,6 +198,12 @@ impl Metrics {
             http_response_status_code: status,
         };
         self.0.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// What became of the records of so many decisions: `kept`, `published`, `counted` or `lost`.
+    pub fn decisions_recorded(&self, outcome: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or_default();
+        self.0.decision_records.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
     }
 
     /// One sign-in, by `method` (`password`, `refresh`, …) with `outcome` (`success`, `failure`, `throttled`).
