@@ -150,7 +150,10 @@ pub(super) struct Feed {
 impl Feed {
     /// Rows of the tail. Several readers may bring the same ones.
     pub(super) fn note<'r>(&mut self, rows: impl Iterator<Item = (&'r Row, &'r Change)>) {
-        let new = rows.filter_map(|(row, change)| Revocation::of(row, change));
+        self.keep(rows.filter_map(|(row, change)| Revocation::of(row, change)));
+    }
+
+    fn keep(&mut self, new: impl Iterator<Item = Revocation>) {
         self.entries.extend(new.filter(|new| new.seq > self.since).map(|new| ((new.seq, new.id), new)));
         while self.entries.len() > KEPT_MAX
             && let Some(((seq, _), _)) = self.entries.pop_first()
@@ -221,4 +224,72 @@ pub(super) async fn ask(
 /// Leaves out what the scope is not told.
 pub(super) fn narrow(found: &mut Revocations, scope: Scope, table: &Table) {
     found.entries.retain(|entry| entry.concerns(scope, table));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Id;
+
+    fn org() -> OrgId {
+        Id::from_uuid(Uuid::from_u128(1))
+    }
+
+    fn key(seq: i64, of: OrgId) -> Revocation {
+        let (kind, id) = (RevokedKind::Key, Uuid::from_u128(seq.cast_unsigned().into()));
+        let (person, tokens_valid_from_s, until_s) = (None, None, None);
+        let (org, reason, at) = (Some(of), "revoked", DateTime::UNIX_EPOCH);
+        Revocation { seq, kind, id, org, person, reason, tokens_valid_from_s, until_s, at }
+    }
+
+    /// The revisions told, and up to where that is; `None`: not from here.
+    fn told(feed: &Feed, from: i64, scope: Scope, limit: usize, applied: i64) -> Option<(Vec<i64>, i64)> {
+        let found = feed.after(from, (scope, limit), (&Table::default(), applied))?;
+        Some((found.entries.iter().map(|entry| entry.seq).collect(), found.upto))
+    }
+
+    #[test]
+    fn what_the_tail_has_not_confirmed_is_not_told() {
+        let mut feed = Feed::default();
+        feed.keep([5, 7, 9].map(|seq| key(seq, org())).into_iter());
+        assert_eq!(told(&feed, 0, Scope::Platform, 9, 8), Some((vec![5, 7], 8)));
+        assert_eq!(told(&feed, 5, Scope::Platform, 9, 9), Some((vec![7, 9], 9)));
+        assert_eq!(told(&feed, 12, Scope::Platform, 9, 9), Some((vec![], 12)), "nobody is sent back");
+    }
+
+    #[test]
+    fn another_orgs_changes_move_the_place_and_are_not_told() {
+        let (mut feed, other) = (Feed::default(), Id::from_uuid(Uuid::from_u128(2)));
+        feed.keep([key(5, other), key(6, org()), key(7, other)].into_iter());
+        assert_eq!(told(&feed, 0, Scope::Org(org()), 9, 7), Some((vec![6], 7)));
+        assert_eq!(
+            told(&feed, 0, Scope::Org(other), 1, 7),
+            Some((vec![5], 6)),
+            "the limit counts what is told"
+        );
+        assert_eq!(told(&feed, 0, Scope::Own, 9, 7), Some((vec![], 7)));
+    }
+
+    #[test]
+    fn the_oldest_are_not_kept_and_whoever_wants_them_is_told_so() {
+        let (mut feed, last) = (Feed::default(), i64::try_from(KEPT_MAX).unwrap() + 10);
+        feed.keep((1..=last).map(|seq| key(seq, org())));
+        assert!(told(&feed, 9, Scope::Platform, 1, last).is_none());
+        assert_eq!(told(&feed, 10, Scope::Platform, 1, last), Some((vec![11], 11)));
+        // However little of it concerns somebody, one look is bounded and goes on.
+        let nobody = Scope::Org(Id::from_uuid(Uuid::from_u128(3)));
+        let looked_at = i64::try_from(LOOKED_AT_MAX).unwrap();
+        assert_eq!(told(&feed, 10, nobody, 1, last), Some((vec![], 10 + looked_at)));
+    }
+
+    #[test]
+    fn what_was_read_at_once_begins_anew() {
+        let mut feed = Feed::default();
+        feed.keep((1..=4).map(|seq| key(seq, org())));
+        feed.begin_at(3);
+        assert!(told(&feed, 2, Scope::Platform, 9, 4).is_none());
+        assert_eq!(told(&feed, 3, Scope::Platform, 9, 4), Some((vec![4], 4)));
+        feed.keep([key(2, org())].into_iter());
+        assert_eq!(feed.entries.len(), 1, "what comes late of before is not kept");
+    }
 }
