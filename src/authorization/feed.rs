@@ -263,8 +263,8 @@ mod tests {
         feed.keep([key(5, other), key(6, org()), key(7, other)].into_iter());
         assert_eq!(told(&feed, 0, Scope::Org(org()), 9, 7), Some((vec![6], 7)));
         assert_eq!(
-            told(&feed, 0, Scope::Org(other), 1, 7),
-            Some((vec![5], 6)),
+            told(&feed, 0, Scope::Org(other), 2, 7),
+            Some((vec![5, 7], 7)),
             "the limit counts what is told"
         );
         assert_eq!(told(&feed, 0, Scope::Own, 9, 7), Some((vec![], 7)));
