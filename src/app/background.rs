@@ -48,6 +48,8 @@ pub fn spawn(app: &App, tasks: &Tasks, background: bool) {
     tasks.spawn("usage", move |stop| flush_usage(usage, stop));
     let teller = Arc::clone(&app.work);
     tasks.spawn("refusals", move |stop| tell_counted(teller, stop));
+    let decisions = Arc::clone(&app.decisions);
+    tasks.spawn("decisions", move |stop| async move { decisions.run(stop).await });
     if !background {
         return;
     }

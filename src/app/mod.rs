@@ -13,6 +13,7 @@ use crate::{
     http::{
         auth::{Access, KeyUsage},
         source::Proxies,
+        streams::Streams,
     },
     jobs::Runner,
     platform::{
@@ -30,6 +31,7 @@ use crate::{
         secret::Secret,
         vault::{Vault, VaultError},
     },
+    policy::decision_log::{DecisionLog, Destination},
     work::{Parts, Work, WorkError},
 };
 use actix_web::web;
@@ -45,6 +47,10 @@ pub struct App {
     /// Where the audit log is relayed to, if anywhere.
     pub bus: Option<Arc<Bus>>,
     pub access: web::Data<Access>,
+    /// What other services were answered.
+    pub decisions: Arc<DecisionLog>,
+    /// Answers that do not end by themselves.
+    pub streams: Arc<Streams>,
     pub health: Health,
     pub metrics: Metrics,
     pub clock: Clock,
@@ -158,8 +164,12 @@ impl App {
             stale_max: config.authorization.stale_max(),
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
+        let streams = Streams::new(clock.clone(), config.http.streams_max);
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;
         let (mailer, bus) = (Arc::new(mailer), bus.map(Arc::new));
+        let destination = |topic: String| Some(Destination { bus: Arc::clone(bus.as_ref()?), topic });
+        let destination = config.kafka.decisions_topic.clone().and_then(destination);
+        let decisions = Arc::new(DecisionLog::new(Arc::clone(&work), destination, owner.clone()));
         let app = Self {
             config,
             work,
@@ -167,6 +177,8 @@ impl App {
             mailer,
             bus,
             access,
+            decisions,
+            streams,
             health,
             metrics,
             clock,
@@ -224,6 +236,10 @@ impl App {
                 u32::try_from(count).map_or(f64::INFINITY, f64::from)
             });
         }
+        let streams = Arc::clone(&self.streams);
+        self.metrics.gauge("identityd_streams", "Streams of revocations that are open", move || {
+            u32::try_from(streams.count()).map_or(f64::INFINITY, f64::from)
+        });
         let work = Arc::clone(&self.work);
         self.metrics.gauge(
             "identityd_database_connections_used",

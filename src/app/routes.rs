@@ -177,6 +177,8 @@ pub fn worker(
         .app_data(web::Data::new(app.health.clone()))
         .app_data(web::Data::new(app.metrics.clone()))
         .app_data(app.access.clone())
+        .app_data(web::Data::from(Arc::clone(&app.streams)))
+        .app_data(web::Data::from(Arc::clone(&app.decisions)))
         .app_data(shared.around.clone())
         .app_data(shared.cors.clone())
         .app_data(shared.limits.clone())

@@ -92,6 +92,7 @@ impl Server {
     pub async fn drain(self, app: &App) {
         app.health.drain();
         tokio::time::sleep(Duration::from_secs(app.config.http.drain_seconds)).await;
+        app.streams.end(); // they would not by themselves
         for handle in self.handles {
             handle.stop(true).await;
         }

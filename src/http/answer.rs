@@ -1,8 +1,15 @@
 //! What handlers answer with.
 use crate::kernel::{Answer, Secret, SecretMember};
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header::HeaderName},
+};
 use serde::Serialize;
 use serde_json::Value;
+
+/// The revision of the authorization state that an answer was made at, so that whoever keeps it knows which revocations it
+/// knows of.
+pub const REVISION: HeaderName = HeaderName::from_static("authz-revision");
 
 /// An answer with a JSON body. What cannot be serialized is an empty answer; wire types always can.
 pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {

@@ -59,7 +59,7 @@ fn tags() -> Vec<Tag> {
         ("people", "Members of an organization, their roles, and invites"),
         ("service accounts", "Machines of an organization"),
         ("api keys", "Long-lived credentials of people and machines"),
-        ("policy", "May this principal do that?"),
+        ("policy", "May this principal do that, and what to forget of what was told"),
         ("audit", "What happened"),
         ("operations", "Health and metrics"),
     ]

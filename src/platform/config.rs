@@ -104,6 +104,7 @@ pub struct Http {
     pub public_url: Url,
     pub workers: usize,
     pub concurrency_max: usize,
+    pub streams_max: usize,
     pub request_timeout_seconds: u64,
     pub drain_seconds: u64,
     #[schemars(with = "Vec<String>")]
@@ -163,6 +164,7 @@ pub struct Redis {
 pub struct Kafka {
     pub brokers: Vec<String>,
     pub audit_topic: String,
+    pub decisions_topic: Option<String>,
     pub security: KafkaSecurity,
     pub username: Option<String>,
     pub password: Option<Secret<String>>,

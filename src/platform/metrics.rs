@@ -34,6 +34,7 @@ struct Inner {
     authorization_asked: Counter,
     decisions: Family<OutcomeLabels, Counter>,
     evaluations: Family<OutcomeLabels, Counter>,
+    decision_records: Family<OutcomeLabels, Counter>,
     audit_sequenced: Counter,
     audit_relayed: Counter,
     jobs: Family<JobLabels, Counter>,
@@ -96,6 +97,7 @@ impl Metrics {
             authorization_asked: Counter::default(),
             decisions: Family::default(),
             evaluations: Family::default(),
+            decision_records: Family::default(),
             audit_sequenced: Counter::default(),
             audit_relayed: Counter::default(),
             jobs: Family::default(),
@@ -138,6 +140,11 @@ impl Metrics {
             "identityd_policy_evaluations",
             "Answers to the questions of other services",
             inner.evaluations.clone(),
+        );
+        registry.register(
+            "identityd_decision_records",
+            "Decisions for other services, by what became of their record",
+            inner.decision_records.clone(),
         );
         registry.register(
             "identityd_audit_sequenced",
@@ -205,6 +212,12 @@ impl Metrics {
             http_response_status_code: status,
         };
         self.0.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// What became of the records of so many decisions: `kept`, `published`, `counted` or `lost`.
+    pub fn decisions_recorded(&self, outcome: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or_default();
+        self.0.decision_records.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
     }
 
     /// One sign-in, by `method` (`password`, `refresh`, …) with `outcome` (`success`, `failure`, `throttled`).

@@ -138,6 +138,10 @@ fn settings_of_kafka_go_together_or_are_refused() {
         ),
         (&[brokers, "kafka.security=ssl", &password], &["kafka.password"]),
         (&[brokers, "kafka.security=ssl", "kafka.audit_topic="], &["kafka.audit_topic"]),
+        (
+            &[brokers, "kafka.security=ssl", "kafka.decisions_topic=audit.identity"],
+            &["kafka.decisions_topic"],
+        ),
     ] {
         let settings: Vec<&str> = settings.iter().copied().filter(|setting| !setting.is_empty()).collect();
         let refused = check(&settings);

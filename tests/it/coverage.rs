@@ -29,7 +29,12 @@ impl Operation {
     }
 
     fn in_org(&self) -> bool {
-        self.path.contains("{org}") || self.path == "/v1/audit/events"
+        self.path.contains("{org}") || self.filters_by_org()
+    }
+
+    /// Names its org in the query.
+    fn filters_by_org(&self) -> bool {
+        matches!(self.path.as_str(), "/v1/audit/events" | "/v1/revocations")
     }
 }
 
@@ -94,7 +99,7 @@ impl Scene {
     /// The path with the ids of this scene, in this org.
     fn path(&self, operation: &Operation, org: &str) -> String {
         let path = operation.path.replace("{org}", org).replace("{role}", "manager");
-        if operation.path == "/v1/audit/events" {
+        if operation.filters_by_org() {
             return format!("{path}?org={org}");
         }
         let kinds = [

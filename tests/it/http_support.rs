@@ -223,6 +223,11 @@ impl Live {
         Self { app: app.clone(), address, server, tasks }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// One request on a connection and a thread of its own.
     pub fn post(&self, path: &str, body: &Value) -> tokio::task::JoinHandle<Answer> {
         let body = body.to_string();

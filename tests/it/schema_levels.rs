@@ -23,6 +23,7 @@ const LANDED: &[(&str, &str)] = &[
     (BASELINE, "KSCiEugFN6Ygnj4mhatEloOSi1yPjzoWnOegtqiOh6o"),
     ("2026-11-25-060000_wrapped_keys", "tL8fON0zYjjMWf62j9MpZSyea73VIpJ2Tl7QnA+8meI"),
     ("2026-11-25-070000_relay", "qhwoBMm/VcXGD+9yKBGkwHfvsK6JCPu2CVPaiKzLvoU"),
+    ("2026-11-25-080000_first_seq", "P+ljyj7RalXRN2IvI3xup0cIcXPSRaOGR055lD31J1k"),
 ];
 
 /// What the next release could add, one statement a transaction: a column to each table there is, a table of its own, an

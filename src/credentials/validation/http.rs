@@ -3,6 +3,7 @@ use crate::{
     authorization::KeyView,
     credentials::api_keys::wire::principal,
     http::{
+        answer::REVISION,
         auth::{self, Access, KeyRefusal, Stranger},
         extract::{self, Json},
         problem::Problem,
@@ -87,13 +88,14 @@ struct Checked {
 /// Checks an API key.
 ///
 /// Needs no credential of the caller's, makes no network hop, and answers 200 whether the key is valid or not. A good
-/// answer may be kept for a short while; a revocation binds here within a second.
+/// answer may be kept for a short while, or by `/v1/revocations`; a revocation binds here within a second.
 #[utoipa::path(
     tag = "api keys",
     security(()),
     request_body(content = Check, example = json!({ "apiKeySecret": "idk_…" })),
     extensions(("x-action" = json!("sign-in:use"))),
-    responses((status = 200, description = "What the key is good for", body = Checked, examples(
+    responses((status = 200, description = "What the key is good for", body = Checked,
+        headers(("Authz-Revision" = i64, description = "The answer knows of every revocation up to here")), examples(
         ("valid" = (value = json!({
             "valid": true, "apiKeyId": "0193a5f0-7b1c-7000-8000-000000000003",
             "organizationId": "0193a5f0-7b1c-7000-8000-000000000001",
@@ -121,6 +123,8 @@ async fn validate_api_key(
         Freshness::Stale => true,
         Freshness::TooOld => return Err(WorkError::Stale.into()),
     };
+    // Read first: what is checked may be newer, and must not be older.
+    let revision = access.work.state().applied();
     let client = client(&request, &access, &body);
     let asked_in = body.org_id.as_deref().map(|name| extract::org(&access, name));
     // Of another org's key not even that it is dead is told.
@@ -140,7 +144,7 @@ async fn validate_api_key(
             refused(&access, shown, stale)
         }
     };
-    Ok(HttpResponse::Ok().json(Checked { stale, ..answer }))
+    Ok(HttpResponse::Ok().insert_header((REVISION, revision)).json(Checked { stale, ..answer }))
 }
 
 fn good(view: &KeyView) -> Checked {

@@ -257,6 +257,14 @@ fn kafka_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
     [
         (kafka.brokers.iter().any(no_address), "kafka.brokers", "expected host:port for each broker"),
         (kafka.audit_topic.is_empty(), "kafka.audit_topic", "a topic is needed"),
+        (
+            kafka
+                .decisions_topic
+                .as_ref()
+                .is_some_and(|topic| topic.is_empty() || *topic == kafka.audit_topic),
+            "kafka.decisions_topic",
+            "a topic of its own is needed",
+        ),
         (login && kafka.username.is_none(), "kafka.username", "needed for sasl_ssl"),
         (login && kafka.password.is_none(), "kafka.password", "needed for sasl_ssl"),
         (

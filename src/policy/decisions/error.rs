@@ -3,7 +3,7 @@ use actix_web::http::StatusCode;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
+pub(super) enum PolicyError {
     #[error("{0} is longer than 512 characters")]
     TooLong(&'static str),
     #[error("at most {0} questions at once, and at least one")]

@@ -1,6 +1,6 @@
 //! `POST /v1/policy/evaluate` and `/v1/policy/evaluate-batch`.
 use super::{
-    PolicyError,
+    error::PolicyError,
     model::{Answer, Asked, Named},
     service,
 };
@@ -11,6 +11,7 @@ use crate::{
         problem::Problem,
     },
     kernel::{Ctx, OrgId},
+    policy::decision_log::DecisionLog,
     work::WorkError,
 };
 use actix_web::{HttpRequest, HttpResponse, post, web};
@@ -23,7 +24,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 /// Questions of one request.
-pub(in crate::policy) const QUESTIONS_MAX: usize = 100;
+const QUESTIONS_MAX: usize = 100;
 
 /// Its routes.
 pub(in crate::policy) fn routes(config: &mut ServiceConfig<'_>) {
@@ -102,9 +103,7 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> 
 }
 
 /// A revision in decimal; a number is taken too.
-pub(in crate::policy) fn revision<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<i64>, D::Error> {
+fn revision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let revision = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
         Value::String(text) => text.parse().ok(),
@@ -206,7 +205,8 @@ impl Evaluation {
 /// May this principal do that?
 ///
 /// Answers 200 whether it may or not. Roles, key and everything else that the caller says of the principal can only
-/// narrow what is stored of it. The answer is signed together with the question, and may be kept for `ttlSeconds`.
+/// narrow what is stored of it. The answer is signed together with the question, is on the decision log, and may be kept
+/// for `ttlSeconds`.
 #[utoipa::path(
     tag = "policy",
     params(Signing),
@@ -222,6 +222,7 @@ async fn evaluate(
     ctx: Ctx,
     request: HttpRequest,
     access: web::Data<Access>,
+    decisions: web::Data<DecisionLog>,
     signing: web::Query<Signing>,
     Json(body): Json<Evaluation>,
 ) -> Result<HttpResponse, Problem> {
@@ -230,6 +231,7 @@ async fn evaluate(
     let permit = service::permit(work, &ctx, org).await?;
     service::reach(work, body.context.at_least_revision).await?;
     let answer = service::answer(work, &ctx, &permit, body.into_asked(org)?);
+    decisions.record_decisions(vec![answer.decided(&ctx)]).await?;
     let mut told = Evaluated::of(&answer);
     if signed {
         told.signature = Some(service::sign(work, &bytes(&told)?)?);
@@ -273,6 +275,7 @@ async fn evaluate_batch(
     ctx: Ctx,
     request: HttpRequest,
     access: web::Data<Access>,
+    decisions: web::Data<DecisionLog>,
     signing: web::Query<Signing>,
     Json(body): Json<Batch>,
 ) -> Result<HttpResponse, Problem> {
@@ -295,6 +298,7 @@ async fn evaluate_batch(
             None => service::refused(work, &ctx, asked, "ORG_UNKNOWN"),
         });
     }
+    decisions.record_decisions(answers.iter().map(|answer| answer.decided(&ctx)).collect()).await?;
     let mut told =
         BatchEvaluated { evaluations: answers.iter().map(Evaluated::of).collect(), signature: None };
     if signed {
@@ -304,7 +308,7 @@ async fn evaluate_batch(
 }
 
 /// A denial is one question's; what is wrong with us is everybody's.
-pub(in crate::policy) fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
+fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
     match asked {
         Ok(permit) => Ok(Some(permit)),
         Err(WorkError::Denied(_)) => Ok(None),
@@ -312,6 +316,6 @@ pub(in crate::policy) fn permitted<P>(asked: Result<P, WorkError>) -> Result<Opt
     }
 }
 
-pub(in crate::policy) fn bytes(answer: &impl Serialize) -> Result<Vec<u8>, Problem> {
+fn bytes(answer: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(answer).map_err(|error| Problem::internal(&error))
 }

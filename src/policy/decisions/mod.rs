@@ -3,7 +3,3 @@ mod error;
 pub(super) mod http;
 mod model;
 mod service;
-
-pub use error::PolicyError;
-pub use model::{Answer, Asked, Named};
-pub use service::{answer, permit, reach, refused, sign};

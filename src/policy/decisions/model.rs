@@ -1,6 +1,9 @@
 //! A question in the caller's words, and its answer.
-use super::PolicyError;
-use crate::kernel::OrgId;
+use super::error::PolicyError;
+use crate::{
+    kernel::{Ctx, OrgId},
+    policy::decision_log::Decided,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,43 +14,43 @@ const NAME_CHARS_MAX: usize = 512;
 
 /// Something by its type and id.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub struct Named {
+pub(super) struct Named {
     /// Its id, or its name.
-    pub id: String,
+    pub(super) id: String,
     /// `organization`, `user`, `service_account`, `api_key`, `model`, `platform`, or `account`: what is the principal's
     /// own.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(super) kind: String,
 }
 
 /// The question that was answered. Its members are in the order in which RFC 8785 has them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Asked {
+pub(super) struct Asked {
     /// What is to be done.
-    pub action: String,
+    pub(super) action: String,
     /// The API key that the principal came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub api_key_id: Option<String>,
+    pub(super) api_key_id: Option<String>,
     /// The principal's organization.
     #[schema(value_type = Uuid)]
-    pub org_id: OrgId,
+    pub(super) org_id: OrgId,
     /// The principal.
-    pub principal_id: String,
+    pub(super) principal_id: String,
     /// `user` or `service_account`.
-    pub principal_type: String,
+    pub(super) principal_type: String,
     /// On what it is to be done.
-    pub resource: Named,
+    pub(super) resource: Named,
     /// The roles that the principal was held to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub roles: Option<Vec<String>>,
+    pub(super) roles: Option<Vec<String>>,
 }
 
 impl Asked {
     /// Refuses what is too long to be echoed.
-    pub fn bounded(self) -> Result<Self, PolicyError> {
+    pub(super) fn bounded(self) -> Result<Self, PolicyError> {
         let named = [
             ("action", Some(&self.action)),
             ("context.apiKeyId", self.api_key_id.as_ref()),
@@ -68,34 +71,57 @@ impl Asked {
 
 /// The answer to one question.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     /// What was asked.
-    pub asked: Asked,
+    pub(super) asked: Asked,
     /// It may.
-    pub allowed: bool,
+    pub(super) allowed: bool,
     /// `ALLOWED`, or why not.
-    pub code: String,
+    pub(super) code: String,
     /// The policies that decided.
-    pub policy_ids: Vec<String>,
+    pub(super) policy_ids: Vec<String>,
     /// What they ask of whoever enforces it.
-    pub obligations: Vec<String>,
+    pub(super) obligations: Vec<String>,
     /// For how long it may be kept.
-    pub ttl_seconds: i64,
+    pub(super) ttl_seconds: i64,
     /// Names this answer.
-    pub decision_id: Uuid,
+    pub(super) decision_id: Uuid,
     /// The revision of the state that it was made at.
-    pub revision: i64,
+    pub(super) revision: i64,
     /// The policies that it was made by.
-    pub bundle: String,
+    pub(super) bundle: String,
     /// When it was made.
-    pub evaluated_at: DateTime<Utc>,
+    pub(super) evaluated_at: DateTime<Utc>,
     /// PostgreSQL has not confirmed the state lately.
-    pub stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Answer {
+    /// The same for the decision log.
+    pub(super) fn decided(&self, ctx: &Ctx) -> Decided {
+        let asked = &self.asked;
+        Decided {
+            id: self.decision_id,
+            at: self.evaluated_at,
+            request_id: ctx.request_id.clone(),
+            caller: ctx.actor,
+            org: asked.org_id,
+            principal_type: asked.principal_type.clone(),
+            principal_id: asked.principal_id.clone(),
+            api_key_id: asked.api_key_id.clone(),
+            action: asked.action.clone(),
+            resource_type: asked.resource.kind.clone(),
+            resource_id: asked.resource.id.clone(),
+            allowed: self.allowed,
+            code: self.code.clone(),
+            policy_ids: self.policy_ids.clone(),
+            revision: self.revision,
+            bundle: self.bundle.clone(),
+        }
+    }
+
     /// The same for people.
-    pub fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         let by = self.policy_ids.join(", ");
         match (self.allowed, by.is_empty()) {
             (true, _) => format!("allowed by {by}"),
@@ -105,7 +131,7 @@ impl Answer {
     }
 
     /// The first of the policies; without one, the rule that what nobody allows is denied.
-    pub fn policy_id(&self) -> &str {
+    pub(super) fn policy_id(&self) -> &str {
         self.policy_ids.first().map_or("default.deny", String::as_str)
     }
 }

@@ -16,12 +16,12 @@ const DENY_TTL_SECONDS: i64 = 1;
 const ACTION_UNKNOWN: &str = "ACTION_UNKNOWN";
 
 /// Who may ask about the principals of an org.
-pub async fn permit(work: &Work, ctx: &Ctx, org: OrgId) -> Result<Permit, WorkError> {
+pub(super) async fn permit(work: &Work, ctx: &Ctx, org: OrgId) -> Result<Permit, WorkError> {
     work.permit(ctx, Action::PoliciesEvaluate, Target::Org(org)).await
 }
 
 /// Waits until the state has read this revision, as long as one question to PostgreSQL takes.
-pub async fn reach(work: &Work, revision: Option<i64>) -> Result<(), PolicyError> {
+pub(super) async fn reach(work: &Work, revision: Option<i64>) -> Result<(), PolicyError> {
     let reached = || revision.is_none_or(|revision| work.state().applied() >= revision);
     if !reached() {
         work.hear_since(work.clock().monotonic()).await;
@@ -30,7 +30,7 @@ pub async fn reach(work: &Work, revision: Option<i64>) -> Result<(), PolicyError
 }
 
 /// Answers one question about a principal of the permit's org.
-pub fn answer(work: &Work, ctx: &Ctx, permit: &Permit, asked: Asked) -> Answer {
+pub(super) fn answer(work: &Work, ctx: &Ctx, permit: &Permit, asked: Asked) -> Answer {
     let decided = question(work, ctx, permit, &asked).map(|question| work.judge(ctx, &question));
     match decided {
         Ok(decision) => told(work, ctx, asked, decision),
@@ -39,7 +39,7 @@ pub fn answer(work: &Work, ctx: &Ctx, permit: &Permit, asked: Asked) -> Answer {
 }
 
 /// A no for which no policy was asked.
-pub fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answer {
+pub(super) fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answer {
     work.metrics().evaluation(false);
     let decision = Decision {
         allowed: false,
@@ -53,7 +53,7 @@ pub fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answer {
 }
 
 /// Signs the RFC 8785 bytes of an answer.
-pub fn sign(work: &Work, payload: &[u8]) -> Result<String, PolicyError> {
+pub(super) fn sign(work: &Work, payload: &[u8]) -> Result<String, PolicyError> {
     Ok(work.keys().signing().ok_or(PolicyError::Unsigned)?.detached(payload))
 }
 

@@ -1,0 +1,1 @@
+ALTER TABLE authz_fact DROP COLUMN first_seq;
