@@ -12,6 +12,7 @@ use crate::{
     authorization::{Engine, EngineError, POLICIES, SCHEMA},
     http::{
         auth::{Access, KeyUsage},
+        rates::RateLimits,
         source::Proxies,
     },
     jobs::Runner,
@@ -156,6 +157,7 @@ impl App {
             },
             usage: KeyUsage::default(),
             stale_max: config.authorization.stale_max(),
+            limits: RateLimits::new(config.limits.clone()),
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
         let owner = work.ctx(crate::kernel::Actor::Anonymous).request_id;

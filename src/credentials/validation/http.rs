@@ -92,7 +92,7 @@ struct Checked {
     tag = "api keys",
     security(()),
     request_body(content = Check, example = json!({ "apiKeySecret": "idk_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("checks"))),
     responses((status = 200, description = "What the key is good for", body = Checked, examples(
         ("valid" = (value = json!({
             "valid": true, "apiKeyId": "0193a5f0-7b1c-7000-8000-000000000003",
