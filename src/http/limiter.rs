@@ -98,10 +98,13 @@ impl Charge {
         let state = access.work.state();
         let org = match ctx.actor {
             Actor::Key { key } => {
-                let fact = state.key(key)?;
-                count(Subject::Principal, limits.principal.0, &|| holder(fact.holder));
                 count(Subject::Key, limits.key.0, &|| key.to_string());
-                Some(fact.org)
+                let is_needed = limits.principal.0.is_some() || limits.org.0.is_some();
+                let fact = is_needed.then(|| state.key(key)).flatten();
+                if let Some(fact) = &fact {
+                    count(Subject::Principal, limits.principal.0, &|| holder(fact.holder));
+                }
+                fact.map(|fact| fact.org)
             }
             Actor::Person { identity, .. } => {
                 count(Subject::Principal, limits.principal.0, &|| ctx.actor.principal());

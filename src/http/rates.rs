@@ -162,3 +162,36 @@ impl RateLimits {
         class.limits(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn class(method: &str, operation: &Value) -> Option<&'static str> {
+        Class::of(method, operation.as_object().unwrap()).map(Class::as_str)
+    }
+
+    #[test]
+    fn a_class_follows_from_the_action_and_a_handler_may_name_another() {
+        for (method, action, expected) in [
+            ("get", "users:read", Some("reads")),
+            ("get", "users:invite", Some("reads")),
+            ("post", "users:invite", Some("invites")),
+            ("delete", "users:invite", Some("writes")),
+            ("post", "keys:rotate", Some("key_issue")),
+            ("get", "audit:export", Some("exports")),
+            ("post", "policies:evaluate", Some("checks")),
+            ("post", "sign-in:use", None),
+            ("get", "no:such", None),
+        ] {
+            assert_eq!(class(method, &json!({ "x-action": action })), expected, "{method} {action}");
+        }
+        assert_eq!(
+            class("post", &json!({ "x-action": "sign-in:use", "x-rate-limit": "sign_in" })),
+            Some("sign_in")
+        );
+        assert_eq!(class("post", &json!({ "x-action": "users:update", "x-rate-limit": "typo" })), None);
+        assert_eq!(class("get", &json!({})), None);
+    }
+}
