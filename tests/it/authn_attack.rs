@@ -116,6 +116,25 @@ async fn however_many_networks_guess_an_account_is_tried_once_in_five_seconds() 
     assert_eq!(tried, 10);
 }
 
+#[actix_web::test]
+async fn a_network_that_failed_three_times_takes_nobody_elses_turn() {
+    let app = acme().await;
+    attack(&app, "ada", 0..100).await;
+    let stranger = "203.0.113.9";
+    for _ in 0..3 {
+        assert_eq!(from(&app, stranger, "ada", WRONG).await.status, 401);
+        app.tick(Duration::from_secs(5)).await;
+    }
+    let refused = from(&app, stranger, "ada", PASSWORD).await;
+    let a_day = (24 * 60 * 60 - 5).to_string();
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some(a_day)));
+    assert_eq!(from(&app, HOME, "ada", PASSWORD).await.status, 200, "the turn is there");
+    app.tick(Duration::from_hours(24) - Duration::from_secs(5)).await;
+    attack(&app, "ada", 200..201).await;
+    app.tick(Duration::from_secs(5)).await;
+    assert_eq!(from(&app, stranger, "ada", PASSWORD).await.status, 200, "a day later");
+}
+
 /// All of them see that the turn is nobody's; one gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn twenty_networks_at_once_have_one_turn() {

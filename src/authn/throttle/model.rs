@@ -19,6 +19,8 @@ pub(super) const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(1);
 const ATTACKED_FROM: i32 = 100;
 /// Then all networks from which nobody got in lately have one attempt together in this time.
 pub(super) const TURN: TimeDelta = TimeDelta::seconds(5);
+/// Where so many of these failed within a day, none more is tried: who guesses does not take the turns of who does not.
+const TURNS_FAILED_MAX: i32 = 3;
 /// From where its owner got in so lately, he does not wait for others.
 pub(super) const FAMILIAR_FOR: TimeDelta = TimeDelta::days(90);
 
@@ -40,7 +42,9 @@ pub(super) struct Known {
     pub(super) turn_until: Option<DateTime<Utc>>,
     /// By what was tried from this network.
     pub(super) blocked_until: Option<DateTime<Utc>>,
-    /// In this account, from this network.
+    /// At this account, from this network.
+    pub(super) failures_here: i32,
+    pub(super) last_failure_here_at: Option<DateTime<Utc>>,
     pub(super) last_success_at: Option<DateTime<Utc>>,
 }
 
@@ -59,6 +63,12 @@ impl Known {
     /// How long what was tried from here has to be waited for.
     pub(super) fn wait(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         self.blocked_until.map(|until| until - now).filter(|wait| *wait > TimeDelta::zero())
+    }
+
+    /// How long this network has had its turns.
+    pub(super) fn turns_come_in(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let left = self.last_failure_here_at? + FORGOTTEN_AFTER - now;
+        (self.failures_here >= TURNS_FAILED_MAX && left > TimeDelta::zero()).then_some(left)
     }
 
     /// How long somebody else has the turn. What stands longer is of a release that had no turns.
@@ -90,6 +100,17 @@ mod tests {
         assert!(!count(99, TimeDelta::zero()).is_attacked(now));
         assert!(!count(1000, TimeDelta::days(1) + TimeDelta::milliseconds(1)).is_attacked(now));
         assert!(!Known::default().is_attacked(now));
+    }
+
+    #[test]
+    fn a_network_has_three_failed_turns_a_day() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        let comes_in = |failures_here, ago| {
+            let last_failure_here_at = Some(now - TimeDelta::hours(ago));
+            Known { failures_here, last_failure_here_at, ..Known::default() }.turns_come_in(now)
+        };
+        assert_eq!((comes_in(2, 0), comes_in(3, 1)), (None, Some(TimeDelta::hours(23))));
+        assert_eq!(comes_in(1000, 24), None);
     }
 
     #[test]

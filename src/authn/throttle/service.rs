@@ -58,7 +58,7 @@ pub(in crate::authn) async fn check(
         if !known.is_attacked(ctx.now) {
             return Ok(Ok(Queue::Half));
         }
-        if let Some(left) = known.turn_ends_in(ctx.now) {
+        if let Some(left) = known.turns_come_in(ctx.now).or_else(|| known.turn_ends_in(ctx.now)) {
             return Ok(Err(Throttled::Attacked(whole_seconds(left))));
         }
         let is_taken = store::take_turn(tx, account, ctx.now).await?;

@@ -26,6 +26,10 @@ struct Row {
     turn_until: Option<DateTime<Utc>>,
     #[diesel(sql_type = st::Nullable<st::Timestamptz>)]
     blocked_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = st::Nullable<st::Integer>)]
+    failures_here: Option<i32>,
+    #[diesel(sql_type = st::Nullable<st::Timestamptz>)]
+    last_failure_here_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = st::Nullable<st::Timestamptz>)]
     last_success_at: Option<DateTime<Utc>>,
 }
@@ -38,7 +42,8 @@ pub(super) async fn find(
 ) -> QueryResult<Known> {
     let row: Row = sql_query(
         "SELECT a.failures, a.last_failure_at, a.blocked_until AS turn_until,
-           greatest(n.blocked_until, h.blocked_until) AS blocked_until, h.last_success_at
+           greatest(n.blocked_until, h.blocked_until) AS blocked_until, h.failures AS failures_here,
+           h.last_failure_at AS last_failure_here_at, h.last_success_at
          FROM (SELECT 1) AS one LEFT JOIN login_throttle a ON a.subject = $1 LEFT JOIN login_throttle n ON n.subject = $2
            LEFT JOIN login_networks h ON h.account = $1 AND h.network = $2",
     )
@@ -46,13 +51,14 @@ pub(super) async fn find(
     .bind::<st::Binary, _>(&network[..])
     .get_result(tx.conn())
     .await?;
-    let Row { failures, last_failure_at, turn_until, blocked_until, last_success_at } = row;
     Ok(Known {
-        failures: failures.unwrap_or_default(),
-        last_failure_at,
-        turn_until,
-        blocked_until,
-        last_success_at,
+        failures: row.failures.unwrap_or_default(),
+        last_failure_at: row.last_failure_at,
+        turn_until: row.turn_until,
+        blocked_until: row.blocked_until,
+        failures_here: row.failures_here.unwrap_or_default(),
+        last_failure_here_at: row.last_failure_here_at,
+        last_success_at: row.last_success_at,
     })
 }
 
