@@ -280,6 +280,39 @@ async fn processes_count_together_and_without_redis_each_by_itself() {
     }
 }
 
+/// It holds connections and answers nothing: whoever asks first waits a quarter of a second, and nobody fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_fails_no_request_of_any_class() {
+    let redis = OwnRedis::start().await;
+    let limits = ["sign_in", "recovery", "invites", "key_issue", "writes", "reads", "checks"];
+    let limits =
+        limits.map(|class| ["network", "principal", "org"].map(|by| format!("limits.{class}.{by}=1, 1/min")));
+    let url = redis.url();
+    let flags: Vec<&str> = limits.iter().flatten().map(String::as_str).chain([url.as_str()]).collect();
+    let app = TestApp::with(&flags).await;
+    app.org("owner", "acme").await;
+    let tasks = following(&app.app).await;
+    app.tick(Duration::from_hours(1)).await;
+    redis.freeze();
+    let token = app.token("owner").await;
+    let post = |path: &str, body: Value| post_from("203.0.113.1", path, &body);
+    for (request, expected) in [
+        (post("/v1/auth/login", json!({ "email": "x@example.io", "password": "x" })), 401),
+        (post("/v1/invites/accept", json!({ "token": "idi_x", "password": PASSWORD })), 404),
+        (bearing(post("/v1/orgs/acme/invites", json!({ "email": "y@example.io" })), &token), 202),
+        (bearing(post("/v1/orgs/acme/service-accounts", json!({ "name": "edge" })), &token), 201),
+        (bearing(request(Method::GET, "/v1/orgs/acme"), &token), 200),
+        (check_from("203.0.113.1"), 200),
+    ] {
+        let answer = ask(&app.app, request).await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+    }
+    let again = post("/v1/auth/login", json!({ "email": "x@example.io", "password": "x" }));
+    assert_eq!(ask(&app.app, again).await.status, 429, "and each process counts");
+    redis.thaw();
+    tasks.stop(Duration::from_secs(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_in_redis_tells_nobody_whose_it_is() {
     let redis = OwnRedis::start().await;
