@@ -104,6 +104,8 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
         problems.push(("403", "A policy forbids it: `code` says why, `policyIds` name the policies"));
     }
     if let Some(class) = class {
+        // Whichever of its extensions utoipa has put first: the document is the same each time.
+        operation.retain(|name, _| name != EXTENSION);
         operation.insert(EXTENSION.to_owned(), json!(class.as_str()));
         problems.push((
             "429",

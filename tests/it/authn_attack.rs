@@ -168,6 +168,19 @@ async fn an_address_nobody_has_is_attacked_like_any_other() {
     assert_eq!(attack(&app, "ada", 0..120).await, attack(&app, "nobody", 0..120).await);
 }
 
+/// A proxy that writes no address makes nobody familiar: all others of its kind would be, too.
+#[actix_web::test]
+async fn no_address_is_no_place_that_an_owner_was_at() {
+    let app = acme_with(&["http.trusted_proxies=[\"10.0.0.0/8\"]"]).await;
+    let garbled = |password| {
+        let request = post_from("10.0.0.1", LOGIN, &credentials("ada", password));
+        request.insert_header(("x-forwarded-for", "somewhere"))
+    };
+    assert_eq!(ask(&app.app, garbled(PASSWORD)).await.status, 200);
+    attack(&app, "ada", 0..101).await;
+    assert_eq!(ask(&app.app, garbled(WRONG)).await.status, 429);
+}
+
 /// A release before had stopped accounts for good after a hundred failures.
 #[actix_web::test]
 async fn a_stop_of_an_older_release_stops_nobody() {

@@ -60,6 +60,14 @@ fn every_operation_with_an_action_is_in_one_class() {
     insta::assert_json_snapshot!(classes);
 }
 
+/// Members stand where they stood: it is committed, and compared.
+#[test]
+fn the_document_is_the_same_each_time_it_is_made() {
+    let made = || app::document().unwrap().to_string();
+    let first = made();
+    assert!((0..8).all(|_| made() == first));
+}
+
 #[actix_web::test]
 async fn pages_are_in_the_class_of_what_they_do_and_are_refused_as_pages() {
     let app = acme_with(&["limits.sign_in.network=1, 1/min", "limits.recovery.network=1, 1/min"]).await;

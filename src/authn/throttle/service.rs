@@ -46,13 +46,13 @@ pub(in crate::authn) async fn check(
     ctx: &Ctx,
     subjects: &Subjects,
 ) -> Result<Result<Queue, Throttled>, WorkError> {
-    let Subjects { account, network, .. } = subjects;
+    let Subjects { account, network, is_network_known } = subjects;
     work.upkeep(Upkeep::Throttle, async |tx| {
         let known: Known = store::find(tx, account, network).await?;
         if let Some(wait) = known.wait(ctx.now) {
             return Ok(Err(Throttled::Failures(whole_seconds(wait))));
         }
-        if known.is_familiar(ctx.now) {
+        if *is_network_known && known.is_familiar(ctx.now) {
             return Ok(Ok(Queue::Whole));
         }
         if !known.is_attacked(ctx.now) {
@@ -126,7 +126,7 @@ fn attacks(work: &Work, subjects: &Subjects, refused: &Refused) -> Vec<Refused> 
         .collect()
 }
 
-/// The beginning of a digest or a random id.
+/// The end of a digest, or of an id, which is random there.
 fn short(bytes: &[u8]) -> u64 {
     bytes.iter().rev().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
