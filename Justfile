@@ -75,7 +75,7 @@ chart: _binary
 # needs: rust postgres load
 # run the load smoke on a running server (arguments: k6 run --help)
 load *args: _binary
-    tests/tools/with-dev-server k6 run --quiet --no-usage-report "$@" benches/smoke.js
+    UNLIMITED=1 tests/tools/with-dev-server k6 run --quiet --no-usage-report "$@" benches/smoke.js
 
 # needs: rust postgres redis kafka servers load
 # measure what docs/performance.md reports
@@ -93,6 +93,17 @@ revocation *args:
     export "${variables[@]}"
     cargo build --locked --release --bin identityd
     benches/revocation "$@"
+
+# needs: rust postgres redis kafka servers
+# attack one account and one organization from many networks (arguments: benches/attack --help)
+attack *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tests/servers up
+    mapfile -t variables <"$CARGO_TARGET_DIR/test-servers.env"
+    export "${variables[@]}"
+    cargo build --locked --release --bin identityd
+    benches/attack "$@"
 
 # needs: rust
 # migrate the configured database: up, down, status, check

@@ -10,11 +10,7 @@ pub use server::{Listeners, Server, serve};
 use crate::{
     audit::relay::Relay,
     authorization::{Engine, EngineError, POLICIES, SCHEMA},
-    http::{
-        auth::{Access, KeyUsage},
-        source::Proxies,
-        streams::Streams,
-    },
+    http::{auth::Access, key_usage::KeyUsage, rates::RateLimits, source::Proxies, streams::Streams},
     jobs::Runner,
     platform::{
         bus::{Bus, BusError},
@@ -162,6 +158,7 @@ impl App {
             },
             usage: KeyUsage::default(),
             stale_max: config.authorization.stale_max(),
+            limits: RateLimits::new(config.limits.clone()),
             open_bootstrap: Mutex::new(None::<Secret<String>>),
         });
         let streams = Streams::new(clock.clone(), config.http.streams_max);

@@ -8,6 +8,7 @@ use crate::{
         limits::{self, Limits},
         ops,
         problem::Problem,
+        rates::{Class, Classes},
         request::{self, Around},
         routes::{RouteTable, nowhere},
     },
@@ -118,6 +119,7 @@ pub struct Shared {
     cors: web::Data<Cors>,
     limits: web::Data<Limits>,
     table: web::Data<RouteTable>,
+    classes: web::Data<Classes>,
     document: web::Data<Document>,
 }
 
@@ -146,15 +148,34 @@ impl Shared {
             let pages = authn::PAGES.iter().chain(flows::PAGES);
             table = pages.fold(table, |table, (path, methods)| table.and(path, methods));
         }
+        let document = document()?;
         Ok(Self {
             listener,
             around: web::Data::new(around),
             cors: web::Data::new(cors),
             limits: web::Data::new(limits),
             table: web::Data::new(table),
-            document: web::Data::new(Document(document()?)),
+            classes: web::Data::new(classes(&document)),
+            document: web::Data::new(Document(document)),
         })
     }
+}
+
+/// Of every operation, and of every page, as of what it does.
+fn classes(document: &Value) -> Classes {
+    let mut classes = Classes::of(document);
+    for (path, methods) in authn::PAGES.iter().chain(flows::PAGES) {
+        for method in *methods {
+            let class = match (*path, *method) {
+                ("/sign-in", "POST") => Class::SignIn,
+                ("/invite", "POST") => Class::Recovery,
+                (_, "GET") => Class::Reads,
+                _ => Class::Writes,
+            };
+            classes = classes.and(path, method, class);
+        }
+    }
+    classes
 }
 
 /// What a worker of a listener runs. The last wrap is the outermost.
@@ -183,6 +204,7 @@ pub fn worker(
         .app_data(shared.cors.clone())
         .app_data(shared.limits.clone())
         .app_data(shared.table.clone())
+        .app_data(shared.classes.clone())
         .app_data(shared.document.clone())
         .app_data(extract::payload_config())
         .app_data(extract::query_config())

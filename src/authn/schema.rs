@@ -1,6 +1,17 @@
 // Generated from the migrated database by the test `generated_schema_files_are_current`. Do not edit.
 
 diesel::table! {
+    login_networks (account, network) {
+        account -> Bytea,
+        network -> Bytea,
+        failures -> Int4,
+        blocked_until -> Nullable<Timestamptz>,
+        last_failure_at -> Nullable<Timestamptz>,
+        last_success_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     login_throttle (subject) {
         subject -> Bytea,
         failures -> Int4,
@@ -56,4 +67,10 @@ diesel::table! {
 
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 
-diesel::allow_tables_to_appear_in_same_query!(login_throttle, passwords, refresh_tokens, sessions);
+diesel::allow_tables_to_appear_in_same_query!(
+    login_networks,
+    login_throttle,
+    passwords,
+    refresh_tokens,
+    sessions
+);

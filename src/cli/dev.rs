@@ -109,7 +109,12 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
         (config.database.migrate_url, config.database.url) = (url(ADMINISTRATOR), url(SERVICE));
     }
     let place = directory.describe()?;
-    let stage = Stage { config, seed, listeners, place, ready_file: options.ready_file };
+    let stage = Stage { config, seed, listeners, place, ready_file: options.ready_file.clone() };
+    let reload = || {
+        let loaded = configuration(global, &options, &directory)?;
+        Misconfigured::unless_none(check(&loaded))?;
+        Ok(loaded.config.limits)
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         if let Some(server) = &server {
@@ -117,7 +122,7 @@ pub(super) fn run(global: &Global, options: Options) -> anyhow::Result<Exit> {
         }
         migrate(&stage.config).await?;
         tokio::select! {
-            exit = Box::pin(dev_serve::serve(stage)) => exit,
+            exit = Box::pin(dev_serve::serve(stage, reload)) => exit,
             () = ended(server.as_mut()) => bail!("the PostgreSQL server has ended; start again, what it held is kept"),
         }
     });

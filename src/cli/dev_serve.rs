@@ -11,7 +11,7 @@ use crate::{
     app::{self, Adapters, App, Listeners},
     credentials::operators::{Purpose, issue_operator_token},
     kernel::{Actor, Secret, Workload},
-    platform::telemetry::chain,
+    platform::{config::Limits, telemetry::chain},
 };
 use std::{
     net::TcpListener,
@@ -22,7 +22,7 @@ use std::{
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
+pub(super) async fn serve(stage: Stage, reload: impl Fn() -> anyhow::Result<Limits>) -> anyhow::Result<Exit> {
     let Stage { mut config, seed, listeners, place, ready_file } = stage;
     config.http.drain_seconds = 0; // nobody routes to it
     let config = Arc::new(config);
@@ -43,7 +43,7 @@ pub(super) async fn serve(stage: Stage) -> anyhow::Result<Exit> {
     let listeners =
         Listeners { http: Some(listeners.http), internal: listeners.internal, ops: listeners.ops };
     let told = Told { empty, url: &url, internal: internal.as_deref(), ops: ops.as_deref(), place: &place };
-    up(&app, listeners, true, async || {
+    up(&app, listeners, true, reload, async || {
         tell(config.database.url.as_ref(), &told, &planted, ready_file.as_deref())
     })
     .await?;

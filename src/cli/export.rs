@@ -9,7 +9,7 @@ const NOTHING: &str = "nothing is queued: exports cannot be asked for in this re
 pub(super) fn run(global: &Global, watch: bool) -> anyhow::Result<Exit> {
     let config = global.complete(watch)?;
     if watch {
-        process::run(config, Mode { name: "export", public: false, background: false })?;
+        process::run(global, config, Mode { name: "export", public: false, background: false })?;
         return Ok(Exit::Ok);
     }
     once(config, NOTHING)

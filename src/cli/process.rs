@@ -1,14 +1,14 @@
 //! What every mode that stays up does: starts or says why not, serves, drains.
-use super::note;
+use super::{Global, note};
 use crate::{
     app::{self, Adapters, App, Listeners},
     platform::{
-        config::Config,
+        config::{Config, Limits},
         db::Database,
         migrations::{self, Level},
         role,
         tasks::Tasks,
-        telemetry,
+        telemetry::{self, chain},
     },
 };
 use anyhow::{Context as _, bail};
@@ -29,7 +29,7 @@ pub(super) struct Mode {
 }
 
 /// Runs until a signal says stop.
-pub(super) fn run(config: Config, mode: Mode) -> anyhow::Result<()> {
+pub(super) fn run(global: &Global, config: Config, mode: Mode) -> anyhow::Result<()> {
     // Before the runtime: the exporter's client blocks, on a thread of its own.
     let _telemetry = telemetry::start(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -40,26 +40,31 @@ pub(super) fn run(config: Config, mode: Mode) -> anyhow::Result<()> {
         let listeners = Listeners::bind(&adapters.config, mode.public)?;
         let app = App::start(adapters).await?;
         tracing::info!(mode = mode.name, version = env!("CARGO_PKG_VERSION"), owner = app.owner, "started");
-        up(&app, listeners, mode.background, async || Ok(())).await
+        up(&app, listeners, mode.background, || Ok(global.complete(true)?.limits), async || Ok(())).await
     }))
 }
 
-/// Serves a started app until a signal says stop. `ready` is called once everything is served.
+/// Serves a started app until a signal says stop. `reload` reads the limits anew. `ready` is called once everything is served.
 pub(super) async fn up(
     app: &App,
     listeners: Listeners,
     background: bool,
+    reload: impl Fn() -> anyhow::Result<Limits>,
     ready: impl AsyncFnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     // Before the first connection is taken: a signal that comes early is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let (tasks, listening) = (Tasks::default(), Tasks::default());
     app::spawn(app, &tasks, background);
     let server = app::serve(app, &listening, listeners)?;
     ready().await?;
-    tokio::select! {
-        _ = terminate.recv() => (),
-        _ = interrupt.recv() => (),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => limit_anew(app, reload()),
+        }
     }
     tracing::info!("stopping");
     server.drain(app).await;
@@ -67,6 +72,20 @@ pub(super) async fn up(
     tasks.stop(TASKS_END_MAX).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Of a configuration that is not right nothing is taken: the limits that are in force stay.
+fn limit_anew(app: &App, limits: anyhow::Result<Limits>) {
+    match limits {
+        Ok(limits) => {
+            app.access.limits.replace(limits);
+            tracing::info!("the limits were read anew");
+        }
+        Err(error) => {
+            let error = chain(error.as_ref());
+            tracing::error!(error, "the configuration is not right, so the limits stay as they are");
+        }
+    }
 }
 
 /// Refuses a database that is not for this release, or a role for which row-level security would not hold.

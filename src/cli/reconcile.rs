@@ -6,6 +6,7 @@ use super::{
 };
 
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
-    process::run(global.complete(true)?, Mode { name: "reconcile", public: false, background: true })?;
+    let mode = Mode { name: "reconcile", public: false, background: true };
+    process::run(global, global.complete(true)?, mode)?;
     Ok(Exit::Ok)
 }

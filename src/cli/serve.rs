@@ -7,6 +7,6 @@ use super::{
 pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
     let config = global.complete(true)?;
     let background = config.background.enabled;
-    process::run(config, Mode { name: "serve", public: true, background })?;
+    process::run(global, config, Mode { name: "serve", public: true, background })?;
     Ok(Exit::Ok)
 }

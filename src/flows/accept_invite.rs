@@ -310,7 +310,7 @@ struct AcceptedView {
     request_body(content = Accept, example = json!({
         "token": "idi_…", "password": "correct horse battery staple", "displayName": "Ada",
     })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("recovery"))),
     responses(
         (status = 200, description = "The membership", body = AcceptedView, example = json!({
             "userId": "0193a5f0-7b1c-7000-8000-000000000002", "orgId": "0193a5f0-7b1c-7000-8000-000000000001",
@@ -380,14 +380,22 @@ struct Form {
 
 #[post("/invite")]
 async fn invite_form(
-    Stranger(ctx): Stranger,
+    stranger: Result<Stranger, Problem>,
     request: HttpRequest,
     work: web::Data<Work>,
     hasher: web::Data<Hasher>,
     web::Form(form): web::Form<Form>,
 ) -> Result<HttpResponse, Problem> {
-    authn::same_origin(&request, &work.config().http.issuer())?;
     let token = form.token.unwrap_or_else(|| Secret::new(String::new()));
+    let told = |problem: &Problem| {
+        let page = InvitePage { token: token.expose(), name: &form.name, problem: &problem.to_string() };
+        authn::html_telling(problem, &page)
+    };
+    let ctx = match stranger {
+        Ok(Stranger(ctx)) => ctx,
+        Err(problem) => return told(&problem),
+    };
+    authn::same_origin(&request, &work.config().http.issuer())?;
     let (password, display_name) = (form.password, Some(form.name.clone()));
     let acceptance = Acceptance { token: token.clone(), password, display_name };
     let error = match accept_invite(&work, &hasher, &ctx, acceptance).await {
@@ -395,7 +403,5 @@ async fn invite_form(
         Err(error @ AcceptError::Work(_)) => return Err(error.into()),
         Err(error) => error,
     };
-    let problem = Problem::from(error);
-    let page = InvitePage { token: token.expose(), name: &form.name, problem: &problem.to_string() };
-    authn::html_telling(&problem, &page)
+    told(&error.into())
 }

@@ -17,7 +17,8 @@ use url::Url;
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS: &str = "content-type, authorization, x-csrf-token, x-correlation-id, x-api-key, if-match, \
     idempotency-key, x-request-id, identityd-version";
-const EXPOSED: &str = "Authz-Revision, ETag, Link, Location, Retry-After, RateLimit, X-Request-ID";
+const EXPOSED: &str =
+    "Authz-Revision, ETag, Link, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-ID";
 const MAX_AGE: &str = "3600";
 
 /// Which origins may call.

@@ -1,5 +1,9 @@
 //! The OpenAPI document: what handlers say of themselves, completed with what is true of all of them.
-use super::{idempotency, problem, request};
+use super::{
+    idempotency, problem,
+    rates::{Class, EXTENSION},
+    request,
+};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
     ContactBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, RefOr, SecurityRequirement, ServerBuilder,
@@ -88,6 +92,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
     operation.entry("description").or_insert_with(|| summary.into());
     let public = operation.get("security") == Some(&json!([{}]));
     let body = operation.contains_key("requestBody");
+    let class = Class::of(method, operation);
     let mut problems = vec![
         ("400", "Malformed: the URL, a header, or the body"),
         (
@@ -98,6 +103,15 @@ fn complete_operation(path: &str, method: &str, operation: &mut Map<String, Valu
     if !public {
         problems.push(("401", "No credential, or none that holds"));
         problems.push(("403", "A policy forbids it: `code` says why, `policyIds` name the policies"));
+    }
+    if let Some(class) = class {
+        // Whichever of its extensions utoipa has put first: the document is the same each time.
+        operation.retain(|name, _| name != EXTENSION);
+        operation.insert(EXTENSION.to_owned(), json!(class.as_str()));
+        problems.push((
+            "429",
+            "Too much: `Retry-After` says when to try again, `RateLimit` of what there was too much",
+        ));
     }
     if path.contains('{') {
         problems.push(("404", "There is nothing here, or it is not for the caller to see"));

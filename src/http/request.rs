@@ -1,5 +1,5 @@
 //! Around every request: its id, its span, its trace, its metrics, and the headers that every answer carries.
-use super::problem::Problem;
+use super::{limiter, problem::Problem};
 use crate::platform::{clock::Clock, entropy::Entropy, health::Health, metrics::Metrics, telemetry};
 use actix_web::{
     Error, HttpMessage as _, HttpResponse,
@@ -82,6 +82,7 @@ pub async fn around<B: MessageBody + 'static>(
         };
         let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
         let (http, mut response) = response.into_parts();
+        limiter::mark(&http, response.headers_mut());
         finish(&around, &mut response, &route, &method, began, &id);
         Ok(ServiceResponse::new(http, response))
     };

@@ -7,7 +7,7 @@ mod inspect;
 mod memory;
 mod redis;
 
-pub use bucket::{Rate, Taken};
+pub use bucket::{Left, Rate, Taken};
 pub use inspect::{Inspected, inspect};
 pub use memory::Memory;
 pub use redis::Redis;
@@ -81,11 +81,19 @@ impl Cache {
         }
     }
 
-    /// Takes one from a bucket, if there is one left.
-    pub async fn take(&self, bucket: &str, rate: Rate) -> Taken {
+    /// Takes one from each of these buckets, if there is one left in each: the same for all processes, in one question.
+    pub async fn take(&self, wanted: &[(String, Rate)]) -> Taken {
         match self {
-            Self::Memory(memory) => memory.take(bucket, rate),
-            Self::Redis(redis) => redis.take(bucket, rate).await,
+            Self::Memory(memory) => memory.take(wanted),
+            Self::Redis(redis) => redis.take(wanted).await,
+        }
+    }
+
+    /// The same from buckets of this process alone: nobody else is asked.
+    pub fn take_here(&self, wanted: &[(String, Rate)]) -> Taken {
+        match self {
+            Self::Memory(memory) => memory.take(wanted),
+            Self::Redis(redis) => redis.take_here(wanted),
         }
     }
 }

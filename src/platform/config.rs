@@ -1,10 +1,12 @@
 //! Configuration: defaults < file < environment < flags. The only reader of the environment.
 mod check;
+mod limits;
 mod load;
 mod origin;
 mod reference;
 
 pub use check::{check, missing};
+pub use limits::{ClassLimits, Limit, Limits, NoLimit};
 pub use load::{ConfigError, ConfigFile, Flag, Loaded, load, load_over, survey};
 pub use reference::reference;
 
@@ -73,6 +75,7 @@ pub struct Config {
     pub authentication: Authentication,
     pub authorization: Authorization,
     pub validate: Validate,
+    pub limits: Limits,
     pub background: Background,
     pub telemetry: Telemetry,
 }
@@ -232,7 +235,6 @@ pub struct Authentication {
     pub refresh_grace_seconds: u32,
     pub mfa_grace_days: Option<u32>,
     pub password: Password,
-    pub network: Network,
 }
 
 /// What a password verification costs.
@@ -243,14 +245,6 @@ pub struct Password {
     pub iterations: u32,
     pub concurrency: usize,
     pub queue_max: usize,
-}
-
-/// How many attempts one network may make, right and wrong ones.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
-    pub attempts_burst: u32,
-    pub attempts_per_minute: u32,
 }
 
 /// The authorization state.

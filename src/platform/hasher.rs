@@ -49,6 +49,13 @@ impl PasswordHash {
     }
 }
 
+/// How much of the queue may be taken by whoever comes: strangers leave half of it to those who are known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Queue {
+    Half,
+    Whole,
+}
+
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum HasherError {
@@ -103,8 +110,10 @@ impl Hasher {
     /// Hashes a new password.
     pub async fn hash(&self, password: String, entropy: &Entropy) -> Result<PasswordHash, HasherError> {
         let salt = entropy.bytes();
-        self.work(move |inner, blocks| hash(&inner.params, &inner.keys, password.as_bytes(), salt, blocks))
-            .await
+        self.work(Queue::Whole, move |inner, blocks| {
+            hash(&inner.params, &inner.keys, password.as_bytes(), salt, blocks)
+        })
+        .await
     }
 
     /// Verifies; without a stored hash it does the same work and says `Wrong`.
@@ -112,8 +121,9 @@ impl Hasher {
         &self,
         password: String,
         stored: Option<PasswordHash>,
+        queue: Queue,
     ) -> Result<Verdict, HasherError> {
-        self.work(move |inner, blocks| {
+        self.work(queue, move |inner, blocks| {
             let known = stored.is_some();
             let stored = parse(stored.as_ref().unwrap_or(&inner.dummy).as_str())?;
             let params = params(stored.memory_kib, stored.iterations)?;
@@ -135,9 +145,10 @@ impl Hasher {
 
     async fn work<T: Send + 'static>(
         &self,
+        queue: Queue,
         body: impl FnOnce(&Inner, &mut Vec<Block>) -> Result<T, HasherError> + Send + 'static,
     ) -> Result<T, HasherError> {
-        let waiting = Waiting::enter(&self.0)?;
+        let waiting = Waiting::enter(&self.0, queue)?;
         let permits = Arc::clone(&self.0.permits).acquire_owned();
         let permit = permits.await.map_err(|_| HasherError::Broken("the pool is closed"))?;
         drop(waiting);
@@ -165,9 +176,13 @@ impl Hasher {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(inner: &'a Inner) -> Result<Self, HasherError> {
+    fn enter(inner: &'a Inner, queue: Queue) -> Result<Self, HasherError> {
+        let room = match queue {
+            Queue::Half => inner.queue_max.div_ceil(2),
+            Queue::Whole => inner.queue_max,
+        };
         let place = Self(&inner.waiting);
-        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= inner.queue_max {
+        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= room {
             return Err(HasherError::Busy);
         }
         Ok(place)
@@ -245,6 +260,7 @@ fn parse(phc: &str) -> Result<Stored, HasherError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
     fn hasher(memory_kib: u32, queue_max: usize) -> (Hasher, Entropy) {
         let entropy = Entropy::from_seed([1; 32]);
@@ -259,18 +275,33 @@ mod tests {
         let stored = hasher.hash("correct horse".into(), &entropy).await.unwrap();
         assert!(stored.as_str().starts_with("$argon2id$v=19$m=64,t=1,p=1,keyid=1$"), "{stored:?}");
         let verify = async |password: &str, stored: Option<PasswordHash>| {
-            hasher.verify(password.to_owned(), stored).await.unwrap()
+            hasher.verify(password.to_owned(), stored, Queue::Whole).await.unwrap()
         };
         assert_eq!(verify("correct horse", Some(stored.clone())).await, Verdict::Right);
         assert_eq!(verify("wrong", Some(stored.clone())).await, Verdict::Wrong);
         assert_eq!(verify("no such account", None).await, Verdict::Wrong, "the dummy opens nothing");
         let (stronger, _) = self::hasher(128, 4);
         assert_eq!(
-            stronger.verify("correct horse".into(), Some(stored)).await.unwrap(),
+            stronger.verify("correct horse".into(), Some(stored), Queue::Whole).await.unwrap(),
             Verdict::RightButOld
         );
-        let broken = hasher.verify("x".into(), Some(PasswordHash::from_stored("plain".into()))).await;
+        let broken =
+            hasher.verify("x".into(), Some(PasswordHash::from_stored("plain".into())), Queue::Whole).await;
         assert!(matches!(broken, Err(HasherError::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_half_of_the_queue_to_those_who_are_known() {
+        let (hasher, _) = hasher(64, 4);
+        let working = Arc::clone(&hasher.0.permits).acquire_owned().await.unwrap();
+        let (mut waiting, mut seen) = (vec![], vec![]);
+        for queue in [Queue::Half, Queue::Half, Queue::Half, Queue::Whole, Queue::Whole, Queue::Whole] {
+            let mut verifying = Box::pin(hasher.verify("x".into(), None, queue));
+            seen.push(matches!(futures_util::poll!(&mut verifying), Poll::Ready(Err(HasherError::Busy))));
+            waiting.push(verifying);
+        }
+        assert_eq!(seen, [false, false, true, false, false, true], "busy?");
+        drop(working);
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ struct Inner {
     shed: Counter,
     wakeups: Family<OutcomeLabels, Counter>,
     redis_errors: Family<CallLabels, Counter>,
+    rate_limited: Family<LimitLabels, Counter>,
+    attacks: Family<AttackLabels, Counter>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -64,6 +66,17 @@ struct OutcomeLabels {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct CallLabels {
     call: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct LimitLabels {
+    class: &'static str,
+    subject: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct AttackLabels {
+    kind: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -104,6 +117,8 @@ impl Metrics {
             shed: Counter::default(),
             wakeups: Family::default(),
             redis_errors: Family::default(),
+            rate_limited: Family::default(),
+            attacks: Family::default(),
         };
         let metrics = Self(Arc::new(inner));
         metrics.register();
@@ -164,6 +179,8 @@ impl Metrics {
             inner.wakeups.clone(),
         );
         registry.register("identityd_redis_errors", "Calls to Redis that failed", inner.redis_errors.clone());
+        registry.register("identityd_rate_limited", "Requests answered 429", inner.rate_limited.clone());
+        registry.register("identityd_sign_in_attacks", "Patterns of failed sign-ins", inner.attacks.clone());
         self.register_aliases(&mut registry);
     }
 
@@ -296,6 +313,16 @@ impl Metrics {
     /// A call to Redis that failed: to `announce`, to `follow`, or for a `bucket`.
     pub fn redis_error(&self, call: &'static str) {
         self.0.redis_errors.get_or_create(&CallLabels { call }).inc();
+    }
+
+    /// A request that came too soon after others of its class, by the subject that it counts for.
+    pub fn rate_limited(&self, class: &'static str, subject: &'static str) {
+        self.0.rate_limited.get_or_create(&LimitLabels { class, subject }).inc();
+    }
+
+    /// Failed sign-ins that look like an attack: `stuffing`, `account` or `org`.
+    pub fn attack(&self, kind: &'static str) {
+        self.0.attacks.get_or_create(&AttackLabels { kind }).inc();
     }
 
     /// A request refused because too many are at work.

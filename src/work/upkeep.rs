@@ -8,6 +8,7 @@ pub const OPERATIONAL: &[&str] = &[
     "jobs",
     "leases",
     "login_throttle",
+    "login_networks",
     "refresh_tokens",
     "relay_positions",
 ];

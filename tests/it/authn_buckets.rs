@@ -11,8 +11,7 @@ use identityd::{
 use serde_json::json;
 use std::time::Duration;
 
-const FEW: [&str; 2] =
-    ["authentication.network.attempts_burst=3", "authentication.network.attempts_per_minute=1"];
+const FEW: [&str; 1] = ["limits.sign_in.network=3, 1/min"];
 
 async fn attempt(app: &App, address: &str, name: &str, password: &str) -> Answer {
     let body = json!({ "email": format!("{name}@example.io"), "password": password });

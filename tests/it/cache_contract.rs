@@ -52,6 +52,14 @@ impl Process {
         all.iter().filter(|text| *text != "hello").cloned().collect()
     }
 
+    /// One from this bucket: how long to wait for it, if it has none.
+    async fn take(&self, bucket: &str, rate: Rate) -> Option<Duration> {
+        match self.cache.take(&[(bucket.to_owned(), rate)]).await {
+            Taken::Allowed(_) => None,
+            Taken::Refused { wait, .. } => Some(wait),
+        }
+    }
+
     async fn hears(&self, text: &str) {
         eventually(text, async || self.heard.lock().unwrap().iter().any(|heard| heard == text)).await;
     }
@@ -97,14 +105,44 @@ async fn a_bucket_gives_its_burst_and_then_says_how_long_to_wait() {
         let [first, second] = two(&flags).await;
         let rate = Rate { burst: 3, every: HOUR };
         for process in [&first, &second, &first] {
-            assert_eq!(process.cache.take("a", rate).await, Taken::Allowed, "{flags:?}");
+            assert_eq!(process.take("a", rate).await, None, "{flags:?}");
         }
         for process in [&first, &second] {
-            let Taken::Refused(wait) = process.cache.take("a", rate).await else { panic!("{flags:?}") };
+            let Some(wait) = process.take("a", rate).await else { panic!("{flags:?}") };
             assert!((Duration::from_mins(59)..=HOUR).contains(&wait), "{wait:?}");
         }
-        assert_eq!(first.cache.take("b", rate).await, Taken::Allowed, "each has its own");
+        assert_eq!(first.take("b", rate).await, None, "each has its own");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_buckets_one_is_taken_from_each_or_none_from_any() {
+    for flags in variants() {
+        let [first, second] = two(&flags).await;
+        let many = Rate { burst: 3, every: HOUR };
+        let wanted = [("own".to_owned(), many), ("all".to_owned(), Rate { burst: 1, every: HOUR })];
+        let Taken::Allowed(left) = first.cache.take(&wanted).await else { panic!("{flags:?}") };
+        assert_eq!(left.iter().map(|left| left.count).collect::<Vec<_>>(), [2, 0], "{flags:?}");
+        for process in [&second, &first, &second] {
+            let taken = process.cache.take(&wanted).await;
+            assert!(matches!(taken, Taken::Refused { nth: 1, .. }), "{flags:?}: {taken:?}");
+        }
+        for process in [&second, &first] {
+            assert_eq!(process.take("own", many).await, None, "refusals took nothing: {flags:?}");
+        }
+        assert!(first.take("own", many).await.is_some(), "{flags:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_a_process_alone_asks_nobody() {
+    let redis = OwnRedis::start().await;
+    let process = Process::open(&[redis.url()]);
+    await_status(&process.health, Status::Ok).await;
+    let wanted = [("a".to_owned(), Rate { burst: 1, every: HOUR })];
+    assert!(matches!(process.cache.take_here(&wanted), Taken::Allowed(_)));
+    assert!(matches!(process.cache.take_here(&wanted), Taken::Refused { .. }));
+    assert_eq!(redis.ask("DBSIZE").await.as_deref(), Some(":0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,8 +151,8 @@ async fn a_bucket_fills_again() {
         let [process, _] = two(&flags).await;
         let rate = Rate { burst: 1, every: Duration::from_millis(100) };
         let began = Instant::now();
-        assert_eq!(process.cache.take("a", rate).await, Taken::Allowed);
-        eventually("it is full", async || process.cache.take("a", rate).await == Taken::Allowed).await;
+        assert_eq!(process.take("a", rate).await, None);
+        eventually("it is full", async || process.take("a", rate).await.is_none()).await;
         assert!(began.elapsed() >= Duration::from_millis(99), "{flags:?}: {:?}", began.elapsed());
     }
 }
@@ -155,7 +193,7 @@ async fn a_bucket_goes_when_it_is_full() {
     let process = Process::open(&[redis.url()]);
     await_status(&process.health, Status::Ok).await;
     let rate = Rate { burst: 3, every: Duration::from_millis(200) };
-    assert_eq!(process.cache.take("a", rate).await, Taken::Allowed);
+    assert_eq!(process.take("a", rate).await, None);
     assert_eq!(redis.ask("EXISTS identityd:bucket:a").await.as_deref(), Some(":1"));
     eventually("it is gone", async || redis.ask("DBSIZE").await.as_deref() == Some(":0")).await;
 }
@@ -168,12 +206,12 @@ async fn whatever_is_found_in_a_bucket_it_is_no_fuller_than_full() {
     await_status(&process.health, Status::Ok).await;
     let rate = Rate { burst: 3, every: Duration::from_mins(1) };
     redis.ask("SET identityd:bucket:a 9000000000000000").await.unwrap();
-    match process.cache.take("a", rate).await {
-        Taken::Refused(wait) => assert!(wait <= rate.every, "{wait:?}"),
-        Taken::Allowed => panic!("it is full"),
+    match process.take("a", rate).await {
+        Some(wait) => assert!(wait <= rate.every, "{wait:?}"),
+        None => panic!("it is full"),
     }
     redis.ask("SET identityd:bucket:b moon").await.unwrap();
-    assert_eq!(process.cache.take("b", rate).await, Taken::Allowed);
+    assert_eq!(process.take("b", rate).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,10 @@ impl Scene {
     }
 
     pub fn start_with(&self, settings: &[&str]) -> Served {
-        Served::start(&self.place, &self.database, settings)
+        // Callers without end ask more than people do.
+        let limits = crate::app::unlimited();
+        let settings: Vec<&str> = limits.iter().map(String::as_str).chain(settings.iter().copied()).collect();
+        Served::start(&self.place, &self.database, &settings)
     }
 
     pub fn rename(&self, server: &Served, name: &str) -> Result<u16, ureq::Error> {

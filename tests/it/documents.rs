@@ -65,7 +65,14 @@ const NO_CODES: &[&str] = &[
     "PG_VERSION",
 ];
 /// Not of an error: on the audit log only, or of one word.
-const ELSEWHERE: &[&str] = &["NO_ACTIVE_MEMBERSHIP", "ORG_NOT_ALLOWED"];
+const ELSEWHERE: &[&str] = &[
+    "ACCOUNT_ENUMERATION",
+    "ACCOUNT_UNDER_ATTACK",
+    "CREDENTIAL_STUFFING",
+    "NO_ACTIVE_MEMBERSHIP",
+    "ORG_NOT_ALLOWED",
+    "ORG_UNDER_ATTACK",
+];
 const OF_ONE_WORD: &[&str] = &["INTERNAL", "OVERLOADED", "TIMEOUT", "UNAUTHENTICATED"];
 
 #[test]

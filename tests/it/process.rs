@@ -120,6 +120,11 @@ impl Served {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// Asks it to read its limits anew.
+    pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
     /// Stops it where it is, as a machine that swaps does: its connections stay, and it does nothing.
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);

@@ -63,7 +63,7 @@ impl Client {
 fn replaced_one_after_the_other_under_load_they_fail_no_request() {
     let bao = Bao::shared();
     let site = Site::new(&bao, "rolling");
-    let more = ["burst", "per_minute"].map(|rate| format!("authentication.network.attempts_{rate}=100000"));
+    let more = crate::app::unlimited();
     let mut pair = Pair::start(&site, &more);
     let url = pair.round_robin.url.clone();
     let domain = format!("rolling{}.example", std::process::id());

@@ -75,16 +75,23 @@ struct Form {
 
 #[post("/sign-in")]
 async fn sign_in(
-    Stranger(ctx): Stranger,
+    stranger: Result<Stranger, Problem>,
     request: HttpRequest,
     work: web::Data<Work>,
     hasher: web::Data<Hasher>,
     web::Form(form): web::Form<Form>,
 ) -> Result<HttpResponse, Problem> {
+    let told = |problem: &Problem| {
+        html_telling(problem, &SignInPage { email: &form.email, problem: &problem.to_string() })
+    };
+    let ctx = match stranger {
+        Ok(Stranger(ctx)) => ctx,
+        Err(problem) => return told(&problem),
+    };
     same_origin(&request, &work.config().http.issuer())?;
     let attempt = Attempt {
         email: form.email.clone(),
-        password: form.password.unwrap_or_else(|| Secret::new(String::new())),
+        password: form.password.clone().unwrap_or_else(|| Secret::new(String::new())),
         org: OrgChoice::Home,
         client_id: CLIENT.to_owned(),
         scope: String::new(),
@@ -94,8 +101,7 @@ async fn sign_in(
         Err(error @ (SignInError::Refused | SignInError::Throttled(_) | SignInError::Hasher(_))) => error,
         Err(other) => return Err(other.into()),
     };
-    let problem = Problem::from(error);
-    html_telling(&problem, &SignInPage { email: &form.email, problem: &problem.to_string() })
+    told(&error.into())
 }
 
 fn to_home(token: Option<&Token>) -> HttpResponse {

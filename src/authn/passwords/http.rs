@@ -34,7 +34,7 @@ struct ChangePassword {
     request_body(content = ChangePassword, example = json!({
         "currentPassword": "correct horse battery staple", "newPassword": "an entirely different phrase",
     })),
-    extensions(("x-action" = json!("self:manage"))),
+    extensions(("x-action" = json!("self:manage")), ("x-rate-limit" = json!("recovery"))),
     responses(
         (status = 204, description = "It is changed"),
         (status = 403, description = "PASSWORD_WRONG, or a policy forbids it"),

@@ -10,7 +10,7 @@ use crate::{
     identity,
     kernel::{Actor, Ctx, EmailAddress, IdentityId, PLATFORM, Secret, SessionId},
     ledger::Refused,
-    platform::hasher::{Hasher, PasswordHash, Verdict},
+    platform::hasher::{Hasher, PasswordHash, Queue, Verdict},
     work::{Audited, Work, WorkError},
 };
 use serde_json::json;
@@ -31,13 +31,14 @@ async fn verify_password(
     ctx: &Ctx,
     identity: IdentityId,
     password: &Secret<String>,
+    queue: Queue,
 ) -> Result<Option<PasswordHash>, PasswordError> {
     let permit = work.permit(&ctx.acting_as(Actor::Anonymous), Action::SignInUse, Target::Platform).await?;
     let stored = work
         .read(ctx, permit, async |tx| Ok::<_, WorkError>(store::find(tx.conn(), identity).await?))
         .await?;
     let Some(normalized) = normalize(password.expose()) else { return Ok(None) };
-    let verdict = hasher.verify(normalized, stored.clone()).await?;
+    let verdict = hasher.verify(normalized, stored.clone(), queue).await?;
     Ok(stored.filter(|_| verdict != Verdict::Wrong))
 }
 
@@ -51,12 +52,9 @@ pub async fn verify_for(
     password: &Secret<String>,
 ) -> Result<Option<PasswordHash>, PasswordError> {
     let subjects = throttle::Subjects::of(work.keys(), ctx, email.as_str());
-    if let Some(throttled) = throttle::check(work, ctx, &subjects).await? {
-        return Err(throttled.into());
-    }
-    let right = verify_password(work, hasher, ctx, identity, password).await?;
+    let queue = throttle::check(work, ctx, &subjects).await??;
+    let right = verify_password(work, hasher, ctx, identity, password, queue).await?;
     if right.is_none() {
-        throttle::failed(work, ctx, &subjects).await?;
         let refusal = Refused {
             chain: PLATFORM,
             action: Action::SignInUse,
@@ -66,7 +64,7 @@ pub async fn verify_for(
             pii: vec![("email", email.to_string())],
             detail: json!({ "method": "password" }),
         };
-        work.refuse(ctx, refusal).await?;
+        throttle::failed(work, ctx, &subjects, refusal).await?;
     }
     Ok(right)
 }
@@ -96,7 +94,7 @@ pub(super) async fn change_password(
             return Err(PasswordError::Wrong);
         }
         store::upsert(tx, identity, &hash).await?;
-        throttle::clear(tx, &person.email).await?;
+        throttle::succeeded(tx, &person.email).await?;
         let ended = sessions::end_all(tx, identity, Some(session), "password_changed").await?;
         let event = tx.event(identity).detail(json!({ "password": "changed", "sessionsEnded": ended }));
         Ok::<_, PasswordError>(Audited::new(ended, event))

@@ -91,7 +91,7 @@ fn tokens_example() -> Value {
     tag = "sign-in",
     security(()),
     request_body(content = Login, example = json!({ "email": "ada@example.io", "password": "correct horse battery staple" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("sign_in"))),
     responses(
         (status = 200, description = "Access and refresh token", body = Tokens, example = json!(tokens_example())),
         (status = 401, description = "INVALID_CREDENTIALS, whatever is not right"),
@@ -139,7 +139,7 @@ struct Refresh {
     tag = "sign-in",
     security((), ("bearer" = [])),
     request_body(content = Option<Refresh>, example = json!({ "refresh_token": "idr_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("writes"))),
     responses(
         (status = 200, description = "A new pair", body = Tokens, example = json!(tokens_example())),
         (status = 401, description = "REFRESH_REFUSED: sign in again"),
@@ -256,7 +256,7 @@ async fn exchange(
     tag = "sign-in",
     security(()),
     request_body(content = TokenRequest, example = json!({ "grant_type": "refresh_token", "refresh_token": "idr_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("writes"))),
     responses((status = 200, description = "A new pair", body = Tokens, example = json!(tokens_example())),
         (status = 401, description = "REFRESH_REFUSED: sign in again"))
 )]
@@ -309,7 +309,7 @@ async fn portal_logout(
     tag = "sign-in",
     security(()),
     request_body(content = TokenRequest, example = json!({ "grant_type": "refresh_token", "refresh_token": "idr_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("writes"))),
     responses((status = 200, description = "A new pair", body = Tokens, example = json!(tokens_example())),
         (status = 401, description = "REFRESH_REFUSED: sign in again"))
 )]
@@ -360,7 +360,7 @@ async fn portal_api_logout(
     tag = "sign-in",
     security(()),
     request_body(content = TokenRequest, example = json!({ "grant_type": "refresh_token", "refresh_token": "idr_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("writes"))),
     responses((status = 200, description = "A new pair", body = Tokens, example = json!(tokens_example())),
         (status = 401, description = "REFRESH_REFUSED: sign in again"))
 )]

@@ -113,7 +113,7 @@ async fn settle(
     entrant: &Entrant,
     session: Session,
 ) -> Result<Audited<Session>, SignInError> {
-    throttle::clear(tx, &entrant.person.email).await?;
+    throttle::succeeded(tx, &entrant.person.email).await?;
     if let Some(hash) = &entrant.rehashed {
         passwords::store_hash(tx, entrant.person.id, hash).await?;
     }
@@ -132,10 +132,13 @@ async fn settle(
 async fn enter(work: &Work, hasher: &Hasher, ctx: &Ctx, attempt: &Attempt) -> Result<Entrant, SignInError> {
     let typed = attempt.email.trim().to_lowercase();
     let subjects = Subjects::of(work.keys(), ctx, &typed);
-    if let Some(throttled) = throttle::check(work, ctx, &subjects).await? {
-        work.metrics().auth_attempt("password", "throttled");
-        return Err(throttled.into());
-    }
+    let queue = match throttle::check(work, ctx, &subjects).await? {
+        Ok(queue) => queue,
+        Err(throttled) => {
+            work.metrics().auth_attempt("password", "throttled");
+            return Err(throttled.into());
+        }
+    };
     let email = EmailAddress::parse(&typed);
     let permit = work.permit(ctx, Action::SignInUse, Target::Platform).await?;
     let known = work.read(ctx, permit, async |tx| {
@@ -148,9 +151,9 @@ async fn enter(work: &Work, hasher: &Hasher, ctx: &Ctx, attempt: &Attempt) -> Re
     let password = normalize(attempt.password.expose());
     let usable = password.is_some();
     let hash = hash.flatten();
-    let verdict = hasher.verify(password.clone().unwrap_or_default(), hash.clone()).await?;
+    let verdict = hasher.verify(password.clone().unwrap_or_default(), hash.clone(), queue).await?;
     let verified = hash.filter(|_| usable && verdict != Verdict::Wrong);
-    let refusal = match (person, verified) {
+    match (person, verified) {
         (Some(person), Some(verified)) => match destination(work, &person, attempt.org) {
             Ok(org) => {
                 let old = password.filter(|_| verdict == Verdict::RightButOld);
@@ -161,14 +164,13 @@ async fn enter(work: &Work, hasher: &Hasher, ctx: &Ctx, attempt: &Attempt) -> Re
                 return Ok(Entrant { person, org, verified, rehashed });
             }
             Err(Dead::Choose) => return Err(SignInError::OrgSelectionRequired),
-            Err(Dead::End(code)) => refusal(work, Some(&person), code, &typed),
+            Err(Dead::End(code)) => work.refuse(ctx, refusal(work, Some(&person), code, &typed)).await?,
         },
         (person, _) => {
-            throttle::failed(work, ctx, &subjects).await?;
-            refusal(work, person.as_ref(), "INVALID_CREDENTIALS", &typed)
+            let refusal = refusal(work, person.as_ref(), "INVALID_CREDENTIALS", &typed);
+            throttle::failed(work, ctx, &subjects, refusal).await?;
         }
-    };
-    work.refuse(ctx, refusal).await?;
+    }
     work.metrics().auth_attempt("password", "failure");
     Err(SignInError::Refused)
 }

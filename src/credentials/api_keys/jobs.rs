@@ -1,7 +1,7 @@
 //! Housekeeping of keys.
 use super::store;
 use crate::{
-    http::auth::KeyUsage,
+    http::key_usage::KeyUsage,
     work::{Upkeep, UpkeepTx, Work, WorkError},
 };
 

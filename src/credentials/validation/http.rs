@@ -93,7 +93,7 @@ struct Checked {
     tag = "api keys",
     security(()),
     request_body(content = Check, example = json!({ "apiKeySecret": "idk_…" })),
-    extensions(("x-action" = json!("sign-in:use"))),
+    extensions(("x-action" = json!("sign-in:use")), ("x-rate-limit" = json!("checks"))),
     responses((status = 200, description = "What the key is good for", body = Checked,
         headers(("Authz-Revision" = i64, description = "The answer knows of every revocation up to here")), examples(
         ("valid" = (value = json!({

@@ -8,6 +8,8 @@ use std::{
 
 /// Buckets that are not full, in one process. A full one is forgotten: it is as if it had never been asked.
 const BUCKETS_MAX: usize = 100_000;
+/// How often the full ones are looked for at most, once there are so many: it takes a look at each.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How much a bucket holds, and how fast it fills.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,13 +20,21 @@ pub struct Rate {
     pub every: Duration,
 }
 
-/// What came of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What came of asking some buckets for one each. It is one from each, or none from any.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
-    /// There was one.
-    Allowed,
-    /// There will be one after this time.
-    Refused(Duration),
+    /// What is left in each.
+    Allowed(Vec<Left>),
+    /// The `nth` of them had none, and will have one after `wait`; of several that had none, the one with the longest.
+    Refused { nth: usize, wait: Duration },
+}
+
+/// What is left in a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    pub count: u32,
+    /// After so long it is full.
+    pub full_in: Duration,
 }
 
 impl Rate {
@@ -32,36 +42,90 @@ impl Rate {
     pub fn per_minute(burst: u32, per_minute: u32) -> Self {
         Self { burst, every: Duration::from_mins(1) / per_minute.max(1) }
     }
+
+    /// How long an empty bucket takes to be full.
+    pub fn window(&self) -> Duration {
+        self.every.saturating_mul(self.burst)
+    }
+
+    /// Of a bucket that is full after this time.
+    pub(super) fn left(&self, full_in: Duration) -> Left {
+        let free = self.window().saturating_sub(full_in).as_nanos() / self.every.as_nanos().max(1);
+        Left { count: u32::try_from(free).unwrap_or(u32::MAX), full_in }
+    }
 }
 
 /// The buckets of one process.
 pub(super) struct Buckets {
     clock: Clock,
-    full_at: Mutex<HashMap<String, Duration>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    full_at: HashMap<String, Duration>,
+    swept_at: Duration,
 }
 
 impl Buckets {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, full_at: Mutex::default() }
+        Self { clock, held: Mutex::default() }
     }
 
-    pub(super) fn take(&self, bucket: &str, rate: Rate) -> Taken {
+    /// Takes one from each, if each has one.
+    pub(super) fn take(&self, wanted: &[(String, Rate)]) -> Taken {
         let now = self.clock.monotonic();
-        let mut all = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = all.get(bucket).copied().unwrap_or_default().max(now) + rate.every;
-        let allowed_at = full_at.saturating_sub(rate.every * rate.burst);
-        let wait = allowed_at.saturating_sub(now);
-        if !wait.is_zero() {
-            return Taken::Refused(wait);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = held.look(wanted, now);
+        if matches!(taken, Taken::Allowed(_)) {
+            held.note(wanted, now);
         }
-        if all.len() >= BUCKETS_MAX {
-            all.retain(|_, full_at| *full_at > now);
+        taken
+    }
+
+    /// What `take` would say.
+    pub(super) fn look(&self, wanted: &[(String, Rate)]) -> Taken {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).look(wanted, self.clock.monotonic())
+    }
+
+    /// Counts what was taken elsewhere.
+    pub(super) fn note(&self, wanted: &[(String, Rate)]) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).note(wanted, self.clock.monotonic());
+    }
+}
+
+impl Held {
+    /// When it will be full once one more is taken, however much was noted in it.
+    fn full_at(&self, bucket: &str, rate: Rate, now: Duration) -> Duration {
+        let held = self.full_at.get(bucket).copied().unwrap_or_default();
+        held.clamp(now, now + rate.window()) + rate.every
+    }
+
+    fn look(&self, wanted: &[(String, Rate)], now: Duration) -> Taken {
+        let (mut left, mut refused) = (Vec::with_capacity(wanted.len()), None);
+        for (nth, (bucket, rate)) in wanted.iter().enumerate() {
+            let full_in = self.full_at(bucket, *rate, now).saturating_sub(now);
+            let wait = full_in.saturating_sub(rate.window());
+            if !wait.is_zero() && refused.is_none_or(|(_, longest)| wait > longest) {
+                refused = Some((nth, wait));
+            }
+            left.push(rate.left(full_in));
         }
-        // Rather uncounted than refused: behind the buckets stands what counts wrong secrets.
-        if all.len() < BUCKETS_MAX || all.contains_key(bucket) {
-            all.insert(bucket.to_owned(), full_at);
+        refused.map_or(Taken::Allowed(left), |(nth, wait)| Taken::Refused { nth, wait })
+    }
+
+    fn note(&mut self, wanted: &[(String, Rate)], now: Duration) {
+        if self.full_at.len() >= BUCKETS_MAX && now.saturating_sub(self.swept_at) >= SWEEP_EVERY {
+            self.full_at.retain(|_, full_at| *full_at > now);
+            self.swept_at = now;
         }
-        Taken::Allowed
+        for (bucket, rate) in wanted {
+            let full_at = self.full_at(bucket, *rate, now);
+            // Rather uncounted than refused: behind the buckets stands what counts wrong secrets.
+            if self.full_at.len() < BUCKETS_MAX || self.full_at.contains_key(bucket) {
+                self.full_at.insert(bucket.clone(), full_at);
+            }
+        }
     }
 }
 
@@ -76,37 +140,73 @@ mod tests {
         Buckets::new(Clock::manual(DateTime::UNIX_EPOCH))
     }
 
+    /// How long to wait; not at all, where there was one.
+    fn wait(taken: Taken) -> Duration {
+        match taken {
+            Taken::Allowed(_) => Duration::ZERO,
+            Taken::Refused { wait, .. } => wait,
+        }
+    }
+
     #[test]
     fn what_is_in_it_goes_at_once_and_the_rest_as_it_fills() {
         let buckets = buckets();
-        let take = || buckets.take("a", RATE);
-        assert_eq!([take(), take(), take()], [Taken::Allowed; 3]);
-        assert_eq!(take(), Taken::Refused(Duration::from_secs(10)));
+        let take = || wait(buckets.take(&[("a".into(), RATE)]));
+        assert_eq!([take(), take(), take()], [Duration::ZERO; 3]);
+        assert_eq!(take(), Duration::from_secs(10));
         buckets.clock.tick(Duration::from_millis(9_999));
-        assert_eq!(take(), Taken::Refused(Duration::from_millis(1)), "refusals take nothing");
+        assert_eq!(take(), Duration::from_millis(1), "refusals take nothing");
         buckets.clock.tick(Duration::from_millis(1));
-        assert_eq!([take(), take()], [Taken::Allowed, Taken::Refused(Duration::from_secs(10))]);
-        assert_eq!(buckets.take("b", RATE), Taken::Allowed, "each has its own");
+        assert_eq!([take(), take()], [Duration::ZERO, Duration::from_secs(10)]);
+        assert_eq!(wait(buckets.take(&[("b".into(), RATE)])), Duration::ZERO, "each has its own");
         buckets.clock.tick(Duration::from_hours(1));
-        assert_eq!([take(), take(), take()], [Taken::Allowed; 3], "it holds no more than its burst");
-        assert!(matches!(take(), Taken::Refused(_)));
+        assert_eq!([take(), take(), take()], [Duration::ZERO; 3], "it holds no more than its burst");
+        assert!(!take().is_zero());
+    }
+
+    #[test]
+    fn of_several_it_is_one_from_each_or_none_from_any() {
+        let buckets = buckets();
+        let (own, all) = (("own".to_owned(), RATE), ("all".to_owned(), Rate { burst: 1, ..RATE }));
+        let (second, none) = (Duration::from_secs(10), Duration::ZERO);
+        let left = |count, full_in| Left { count, full_in };
+        let both = [own.clone(), all.clone()];
+        assert_eq!(buckets.take(&both), Taken::Allowed(vec![left(2, second), left(0, second)]));
+        for _ in 0..5 {
+            assert_eq!(buckets.take(&both), Taken::Refused { nth: 1, wait: second });
+        }
+        let own = [own];
+        assert_eq!([wait(buckets.take(&own)), wait(buckets.take(&own))], [none, none]);
+        assert_eq!(buckets.take(&own), Taken::Refused { nth: 0, wait: second });
+        assert_eq!(buckets.take(&[]), Taken::Allowed(vec![]));
+    }
+
+    #[test]
+    fn whatever_was_noted_it_is_no_fuller_than_full() {
+        let (buckets, bucket) = (buckets(), [("a".to_owned(), RATE)]);
+        for _ in 0..100 {
+            buckets.note(&bucket);
+        }
+        assert!(wait(buckets.take(&bucket)) <= RATE.every * 2);
     }
 
     #[test]
     fn they_are_bounded_and_full_ones_make_room() {
         let buckets = buckets();
-        let held = || buckets.full_at.lock().unwrap().len();
+        buckets.clock.tick(SWEEP_EVERY);
+        let held = || buckets.held.lock().unwrap().full_at.len();
         for bucket in 0..=BUCKETS_MAX {
-            assert_eq!(buckets.take(&bucket.to_string(), RATE), Taken::Allowed);
+            assert_eq!(wait(buckets.take(&[(bucket.to_string(), RATE)])), Duration::ZERO);
         }
         assert_eq!(held(), BUCKETS_MAX);
         buckets.clock.tick(RATE.every);
-        assert_eq!(buckets.take("one more", RATE), Taken::Allowed);
+        assert_eq!(wait(buckets.take(&[("one more".into(), RATE)])), Duration::ZERO);
         assert_eq!(held(), 1);
     }
 
     #[test]
     fn a_rate_is_so_many_a_minute() {
         assert_eq!(Rate::per_minute(5, 600).every, Duration::from_millis(100));
+        assert_eq!(Rate::per_minute(5, 600).window(), Duration::from_millis(500));
     }
 }

@@ -36,7 +36,7 @@ impl Memory {
         }
     }
 
-    pub(super) fn take(&self, bucket: &str, rate: Rate) -> Taken {
-        self.buckets.take(bucket, rate)
+    pub(super) fn take(&self, wanted: &[(String, Rate)]) -> Taken {
+        self.buckets.take(wanted)
     }
 }

@@ -53,18 +53,28 @@ const FROM_BEFORE: Duration = Duration::from_mins(1);
 const FIELD: &str = "w";
 const NAME: &str = "redis";
 
-/// GCRA on the server's own clock, in microseconds: answers for how long there is none left, or 0.
+/// GCRA on the server's own clock, in microseconds: takes one from each bucket if each has one. Answers 0 and after how
+/// long each is full; or which has none (the longest), and for how long.
 pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
-         local now, every, burst = t[1] * 1000000 + t[2], tonumber(ARGV[1]), tonumber(ARGV[2])
-         local held = tonumber(redis.call('GET', KEYS[1])) or now
-         -- Whatever another clock or another hand left there, it is no fuller than full.
-         local full_at = math.min(math.max(held, now), now + every * burst) + every
-         local wait = full_at - every * burst - now
-         if wait > 0 then return wait end
-         redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
-         return 0",
+         local now, full_at, nth, longest = t[1] * 1000000 + t[2], {}, 0, 0
+         for i, key in ipairs(KEYS) do
+           local every, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+           local held = tonumber(redis.call('GET', key)) or now
+           -- Whatever another clock or another hand left there, it is no fuller than full.
+           full_at[i] = math.min(math.max(held, now), now + every * burst) + every
+           local wait = full_at[i] - every * burst - now
+           if wait > longest then nth, longest = i, wait end
+         end
+         if nth > 0 then return {nth, longest} end
+         local answer = {0}
+         for i, key in ipairs(KEYS) do
+           local full_in = full_at[i] - now
+           redis.call('SET', key, string.format('%.0f', full_at[i]), 'PX', math.ceil(full_in / 1000))
+           answer[i + 1] = full_in
+         end
+         return answer",
     )
 });
 
@@ -272,30 +282,54 @@ impl Redis {
         Ok(TAKE.load_async(&mut connection).await.map(drop)?)
     }
 
-    pub(super) async fn take(&self, bucket: &str, rate: Rate) -> Taken {
-        let own = self.own.take(bucket, rate);
-        if matches!(own, Taken::Refused(_)) || !self.answers.load(Ordering::Acquire) {
-            return own;
+    /// What this process itself has taken is looked at first: where that is too much already, nobody is asked.
+    pub(super) async fn take(&self, wanted: &[(String, Rate)]) -> Taken {
+        if !self.answers.load(Ordering::Acquire) {
+            return self.own.take(wanted);
         }
-        match self.take_shared(bucket, rate).await {
-            Ok(taken) => taken,
+        if let refused @ Taken::Refused { .. } = self.own.look(wanted) {
+            return refused;
+        }
+        match self.take_shared(wanted).await {
+            Ok(taken) => {
+                if matches!(taken, Taken::Allowed(_)) {
+                    self.own.note(wanted);
+                }
+                taken
+            }
             Err(failure) => {
                 self.fell_silent("bucket", &failure);
-                own
+                self.own.take(wanted)
             }
         }
     }
 
-    async fn take_shared(&self, bucket: &str, rate: Rate) -> Result<Taken, Failure> {
+    pub(super) fn take_here(&self, wanted: &[(String, Rate)]) -> Taken {
+        self.own.take(wanted)
+    }
+
+    async fn take_shared(&self, wanted: &[(String, Rate)]) -> Result<Taken, Failure> {
         let take = async {
             let mut connection = self.pool.get().await?;
-            let mut call = TAKE.key(format!("{}:bucket:{bucket}", self.prefix));
-            call.arg(u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX)).arg(rate.burst);
-            Ok::<u64, Failure>(call.invoke_async(&mut connection).await?)
+            let mut call = TAKE.prepare_invoke();
+            for (bucket, rate) in wanted {
+                call.key(format!("{}:bucket:{bucket}", self.prefix));
+                call.arg(u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX)).arg(rate.burst);
+            }
+            Ok::<Vec<u64>, Failure>(call.invoke_async(&mut connection).await?)
         };
-        Ok(match tokio::time::timeout(CALL_MAX, take).await?? {
-            0 => Taken::Allowed,
-            micros => Taken::Refused(Duration::from_micros(micros)),
+        let answer = tokio::time::timeout(CALL_MAX, take).await??;
+        Ok(match *answer {
+            [nth, wait] if nth > 0 => {
+                let nth = usize::try_from(nth - 1).unwrap_or_default();
+                Taken::Refused { nth, wait: Duration::from_micros(wait) }
+            }
+            _ => {
+                let full_in = answer.iter().skip(1).copied().map(Duration::from_micros);
+                Taken::Allowed(
+                    wanted.iter().zip(full_in).map(|((_, rate), full_in)| rate.left(full_in)).collect(),
+                )
+            }
         })
     }
 

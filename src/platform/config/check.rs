@@ -11,8 +11,6 @@ const GRACE_SECONDS_MAX: u32 = 300;
 const ACCESS_TOKEN_MINUTES_MAX: u32 = 60;
 const STALE_SECONDS_MAX: u64 = 30;
 const VAULT_SECONDS_MAX: u64 = 60;
-/// A bucket counts in microseconds.
-const ATTEMPTS_PER_MINUTE_MAX: u32 = 1_000_000;
 
 /// Every mistake there is, so that one run of `config check` names them all.
 pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
@@ -233,13 +231,6 @@ fn check_cache(config: &Config, refuse: &mut impl FnMut(bool, &str, &str)) {
         "only a rediss:// URL has a certificate to check",
     );
     refuse(config.redis.prefix.is_empty(), "redis.prefix", "at least one letter");
-    let network = &config.authentication.network;
-    refuse(network.attempts_burst == 0, "authentication.network.attempts_burst", "at least 1");
-    refuse(
-        !(1..=ATTEMPTS_PER_MINUTE_MAX).contains(&network.attempts_per_minute),
-        "authentication.network.attempts_per_minute",
-        "between 1 and 1000000",
-    );
 }
 
 fn kafka_mistakes(loaded: &Loaded) -> Vec<ConfigError> {
