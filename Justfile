@@ -53,9 +53,11 @@ fmt *args:
     cargo fmt "$@"
 
 # needs: rust
-# hold the policies against the role and action matrix in policies/matrix.snap
-policy:
-    cargo run {{ locked }} -- policy matrix --check
+# hold the policies against the role and action matrix in policies/matrix.snap, and against what they must never allow
+policy: _binary
+    {{ identityd }} policy matrix --check
+    {{ identityd }} policy lint
+    {{ identityd }} policy test
 
 # needs: rust postgres node contract
 # lint docs/openapi.json, generate a client from it, and try every operation on a running server
