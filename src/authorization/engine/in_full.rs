@@ -9,6 +9,7 @@ type Told = (Decision, Vec<String>, Vec<String>);
 
 impl Engine {
     /// Do the slice and all policies say the same?
+    #[cfg(debug_assertions)]
     pub(super) fn says_so_in_full(
         &self,
         principal: &Node,
