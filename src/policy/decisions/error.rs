@@ -3,7 +3,7 @@ use actix_web::http::StatusCode;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PolicyError {
+pub(in crate::policy) enum PolicyError {
     #[error("{0} is longer than 512 characters")]
     TooLong(&'static str),
     #[error("at most {0} questions at once, and at least one")]
@@ -12,6 +12,8 @@ pub(super) enum PolicyError {
     RevisionNotReached,
     #[error("answers cannot be signed: there is no signing key")]
     Unsigned,
+    #[error("an answer cannot be serialized")]
+    Unwritten(#[from] serde_json::Error),
     #[error(transparent)]
     Work(#[from] WorkError),
 }
@@ -24,7 +26,7 @@ impl From<PolicyError> for Problem {
             PolicyError::RevisionNotReached => {
                 Self::retry_after(StatusCode::SERVICE_UNAVAILABLE, "REVISION_NOT_REACHED", error, 1)
             }
-            PolicyError::Unsigned => Self::internal(&error),
+            PolicyError::Unsigned | PolicyError::Unwritten(_) => Self::internal(&error),
             PolicyError::Work(error) => error.into(),
         }
     }

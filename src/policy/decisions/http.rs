@@ -24,7 +24,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 /// Questions of one request.
-const QUESTIONS_MAX: usize = 100;
+pub(in crate::policy) const QUESTIONS_MAX: usize = 100;
 
 /// Its routes.
 pub(in crate::policy) fn routes(config: &mut ServiceConfig<'_>) {
@@ -103,7 +103,9 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> 
 }
 
 /// A revision in decimal; a number is taken too.
-fn revision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+pub(in crate::policy) fn revision<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<i64>, D::Error> {
     let revision = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
         Value::String(text) => text.parse().ok(),
@@ -231,10 +233,10 @@ async fn evaluate(
     let permit = service::permit(work, &ctx, org).await?;
     service::reach(work, body.context.at_least_revision).await?;
     let answer = service::answer(work, &ctx, &permit, body.into_asked(org)?);
-    decisions.record_decisions(vec![answer.decided(&ctx)]).await?;
+    decisions.record_decisions(answer.decided(&ctx).into_iter().collect()).await?;
     let mut told = Evaluated::of(&answer);
     if signed {
-        told.signature = Some(service::sign(work, &bytes(&told)?)?);
+        told.signature = Some(service::signed(work, &told)?);
     }
     Ok(HttpResponse::Ok().json(told))
 }
@@ -298,24 +300,20 @@ async fn evaluate_batch(
             None => service::refused(work, &ctx, asked, "ORG_UNKNOWN"),
         });
     }
-    decisions.record_decisions(answers.iter().map(|answer| answer.decided(&ctx)).collect()).await?;
+    decisions.record_decisions(answers.iter().filter_map(|answer| answer.decided(&ctx)).collect()).await?;
     let mut told =
         BatchEvaluated { evaluations: answers.iter().map(Evaluated::of).collect(), signature: None };
     if signed {
-        told.signature = Some(service::sign(work, &bytes(&told)?)?);
+        told.signature = Some(service::signed(work, &told)?);
     }
     Ok(HttpResponse::Ok().json(told))
 }
 
 /// A denial is one question's; what is wrong with us is everybody's.
-fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
+pub(in crate::policy) fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
     match asked {
         Ok(permit) => Ok(Some(permit)),
         Err(WorkError::Denied(_)) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn bytes(answer: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(answer).map_err(|error| Problem::internal(&error))
 }

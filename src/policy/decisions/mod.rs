@@ -3,3 +3,8 @@ mod error;
 pub(super) mod http;
 mod model;
 mod service;
+
+pub(super) use error::PolicyError;
+pub(super) use http::{QUESTIONS_MAX, permitted, revision};
+pub(super) use model::{Answer, Asked, Named};
+pub(super) use service::{answer, permit, reach, refused, signed};

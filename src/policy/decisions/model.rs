@@ -14,43 +14,50 @@ const NAME_CHARS_MAX: usize = 512;
 
 /// Something by its type and id.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
-pub(super) struct Named {
+pub(in crate::policy) struct Named {
     /// Its id, or its name.
-    pub(super) id: String,
+    pub(in crate::policy) id: String,
     /// `organization`, `user`, `service_account`, `api_key`, `model`, `platform`, or `account`: what is the principal's
     /// own.
     #[serde(rename = "type")]
-    pub(super) kind: String,
+    pub(in crate::policy) kind: String,
 }
 
 /// The question that was answered. Its members are in the order in which RFC 8785 has them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Asked {
+pub(in crate::policy) struct Asked {
     /// What is to be done.
-    pub(super) action: String,
+    pub(in crate::policy) action: String,
     /// The API key that the principal came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) api_key_id: Option<String>,
+    pub(in crate::policy) api_key_id: Option<String>,
     /// The principal's organization.
     #[schema(value_type = Uuid)]
-    pub(super) org_id: OrgId,
+    pub(in crate::policy) org_id: OrgId,
     /// The principal.
-    pub(super) principal_id: String,
+    pub(in crate::policy) principal_id: String,
     /// `user` or `service_account`.
-    pub(super) principal_type: String,
+    pub(in crate::policy) principal_type: String,
     /// On what it is to be done.
-    pub(super) resource: Named,
+    pub(in crate::policy) resource: Named,
     /// The roles that the principal was held to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub(super) roles: Option<Vec<String>>,
+    pub(in crate::policy) roles: Option<Vec<String>>,
 }
 
 impl Asked {
+    /// What could not be read as a question.
+    pub(in crate::policy) fn nothing(org_id: OrgId) -> Self {
+        let resource = Named { id: String::new(), kind: String::new() };
+        let (action, principal_id, principal_type) = (String::new(), String::new(), String::new());
+        Self { action, api_key_id: None, org_id, principal_id, principal_type, resource, roles: None }
+    }
+
     /// Refuses what is too long to be echoed.
-    pub(super) fn bounded(self) -> Result<Self, PolicyError> {
+    pub(in crate::policy) fn bounded(self) -> Result<Self, PolicyError> {
         let named = [
             ("action", Some(&self.action)),
             ("context.apiKeyId", self.api_key_id.as_ref()),
@@ -71,36 +78,38 @@ impl Asked {
 
 /// The answer to one question.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(in crate::policy) struct Answer {
     /// What was asked.
-    pub(super) asked: Asked,
+    pub(in crate::policy) asked: Asked,
     /// It may.
-    pub(super) allowed: bool,
+    pub(in crate::policy) allowed: bool,
     /// `ALLOWED`, or why not.
-    pub(super) code: String,
+    pub(in crate::policy) code: String,
     /// The policies that decided.
-    pub(super) policy_ids: Vec<String>,
+    pub(in crate::policy) policy_ids: Vec<String>,
     /// What they ask of whoever enforces it.
-    pub(super) obligations: Vec<String>,
+    pub(in crate::policy) obligations: Vec<String>,
     /// For how long it may be kept.
-    pub(super) ttl_seconds: i64,
+    pub(in crate::policy) ttl_seconds: i64,
     /// Names this answer.
-    pub(super) decision_id: Uuid,
+    pub(in crate::policy) decision_id: Uuid,
     /// The revision of the state that it was made at.
-    pub(super) revision: i64,
+    pub(in crate::policy) revision: i64,
     /// The policies that it was made by.
-    pub(super) bundle: String,
+    pub(in crate::policy) bundle: String,
     /// When it was made.
-    pub(super) evaluated_at: DateTime<Utc>,
+    pub(in crate::policy) evaluated_at: DateTime<Utc>,
     /// PostgreSQL has not confirmed the state lately.
-    pub(super) stale: bool,
+    pub(in crate::policy) stale: bool,
+    /// Whoever asked may: it goes on the decision log.
+    pub(in crate::policy) on_record: bool,
 }
 
 impl Answer {
     /// The same for the decision log.
-    pub(super) fn decided(&self, ctx: &Ctx) -> Decided {
+    pub(in crate::policy) fn decided(&self, ctx: &Ctx) -> Option<Decided> {
         let asked = &self.asked;
-        Decided {
+        self.on_record.then(|| Decided {
             id: self.decision_id,
             at: self.evaluated_at,
             request_id: ctx.request_id.clone(),
@@ -117,11 +126,11 @@ impl Answer {
             policy_ids: self.policy_ids.clone(),
             revision: self.revision,
             bundle: self.bundle.clone(),
-        }
+        })
     }
 
     /// The same for people.
-    pub(super) fn reason(&self) -> String {
+    pub(in crate::policy) fn reason(&self) -> String {
         let by = self.policy_ids.join(", ");
         match (self.allowed, by.is_empty()) {
             (true, _) => format!("allowed by {by}"),
@@ -131,7 +140,7 @@ impl Answer {
     }
 
     /// The first of the policies; without one, the rule that what nobody allows is denied.
-    pub(super) fn policy_id(&self) -> &str {
+    pub(in crate::policy) fn policy_id(&self) -> &str {
         self.policy_ids.first().map_or("default.deny", String::as_str)
     }
 }

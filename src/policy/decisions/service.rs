@@ -8,6 +8,7 @@ use crate::{
     kernel::{Ctx, EventId, OrgId},
     work::{Work, WorkError},
 };
+use serde::Serialize;
 
 /// For how long an answer may be kept. A no is asked again soon: it may be a grant's that is on its way.
 const ALLOW_TTL_SECONDS: i64 = 5;
@@ -16,12 +17,12 @@ const DENY_TTL_SECONDS: i64 = 1;
 const ACTION_UNKNOWN: &str = "ACTION_UNKNOWN";
 
 /// Who may ask about the principals of an org.
-pub(super) async fn permit(work: &Work, ctx: &Ctx, org: OrgId) -> Result<Permit, WorkError> {
+pub(in crate::policy) async fn permit(work: &Work, ctx: &Ctx, org: OrgId) -> Result<Permit, WorkError> {
     work.permit(ctx, Action::PoliciesEvaluate, Target::Org(org)).await
 }
 
 /// Waits until the state has read this revision, as long as one question to PostgreSQL takes.
-pub(super) async fn reach(work: &Work, revision: Option<i64>) -> Result<(), PolicyError> {
+pub(in crate::policy) async fn reach(work: &Work, revision: Option<i64>) -> Result<(), PolicyError> {
     let reached = || revision.is_none_or(|revision| work.state().applied() >= revision);
     if !reached() {
         work.hear_since(work.clock().monotonic()).await;
@@ -30,16 +31,16 @@ pub(super) async fn reach(work: &Work, revision: Option<i64>) -> Result<(), Poli
 }
 
 /// Answers one question about a principal of the permit's org.
-pub(super) fn answer(work: &Work, ctx: &Ctx, permit: &Permit, asked: Asked) -> Answer {
+pub(in crate::policy) fn answer(work: &Work, ctx: &Ctx, permit: &Permit, asked: Asked) -> Answer {
     let decided = question(work, ctx, permit, &asked).map(|question| work.judge(ctx, &question));
     match decided {
         Ok(decision) => told(work, ctx, asked, decision),
-        Err(code) => refused(work, ctx, asked, code),
+        Err(code) => Answer { on_record: true, ..refused(work, ctx, asked, code) },
     }
 }
 
-/// A no for which no policy was asked.
-pub(super) fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answer {
+/// A no to who may not ask, or asked nothing. The log has that he tried: what he asked would be his to grow it with.
+pub(in crate::policy) fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answer {
     work.metrics().evaluation(false);
     let decision = Decision {
         allowed: false,
@@ -49,12 +50,13 @@ pub(super) fn refused(work: &Work, ctx: &Ctx, asked: Asked, code: &str) -> Answe
         until_s: None,
         revision: work.state().applied(),
     };
-    told(work, ctx, asked, decision)
+    Answer { on_record: false, ..told(work, ctx, asked, decision) }
 }
 
-/// Signs the RFC 8785 bytes of an answer.
-pub(super) fn sign(work: &Work, payload: &[u8]) -> Result<String, PolicyError> {
-    Ok(work.keys().signing().ok_or(PolicyError::Unsigned)?.detached(payload))
+/// Signs an answer that serializes to its RFC 8785 bytes.
+pub(in crate::policy) fn signed(work: &Work, answer: &impl Serialize) -> Result<String, PolicyError> {
+    let payload = serde_json::to_vec(answer)?;
+    Ok(work.keys().signing().ok_or(PolicyError::Unsigned)?.detached(&payload))
 }
 
 fn told(work: &Work, ctx: &Ctx, asked: Asked, decision: Decision) -> Answer {
@@ -78,6 +80,7 @@ fn told(work: &Work, ctx: &Ctx, asked: Asked, decision: Decision) -> Answer {
         bundle: work.engine().bundle().to_owned(),
         evaluated_at: ctx.now,
         stale,
+        on_record: true,
     }
 }
 
