@@ -6,8 +6,9 @@ use super::{
     grounds::{Grounds, Node, Reader},
     table::Table,
 };
-use crate::kernel::{KeyId, KeyStatus, OrgId, ServiceAccountId, UserId};
+use crate::kernel::{KeyId, KeyStatus, OrgId, OrgStatus, ServiceAccountId, UserId};
 use chrono::{DateTime, Utc};
+use std::net::IpAddr;
 
 /// What whoever is inside the grace is to do meanwhile.
 const ENROL_MFA: &str = "enrol_mfa";
@@ -40,6 +41,8 @@ pub struct Question {
     pub subject: Subject,
     /// The API key it came with: its scopes bound the answer. `None`: as in a session.
     pub key: Option<KeyId>,
+    /// Where it came from, which a key that is bound to networks is asked.
+    pub client: Option<IpAddr>,
     /// The roles it is to act under, of those it has. `None`: all.
     pub roles: Option<Vec<String>>,
     /// What it wants to do.
@@ -74,6 +77,10 @@ pub enum Unanswerable {
     Resource,
     /// The key is not the principal's, or no longer good.
     Credential,
+    /// The key is bound to networks, and the client's address was not told.
+    AddressRequired,
+    /// The key is bound to other networks.
+    AddressNotAllowed,
 }
 
 impl Unanswerable {
@@ -83,6 +90,8 @@ impl Unanswerable {
             Self::Principal => "PRINCIPAL_UNKNOWN",
             Self::Resource => "RESOURCE_UNKNOWN",
             Self::Credential => "CREDENTIAL_NOT_VALID",
+            Self::AddressRequired => "CLIENT_ADDRESS_REQUIRED",
+            Self::AddressNotAllowed => "CLIENT_ADDRESS_NOT_ALLOWED",
         }
     }
 }
@@ -92,12 +101,22 @@ impl Question {
     pub fn new(permit: &Permit, subject: Subject, action: Action, resource: Resource) -> Option<Self> {
         let Scope::Org(org) = permit.scope() else { return None };
         let asks = permit.action() == Action::PoliciesEvaluate;
-        asks.then_some(Self { org, subject, key: None, roles: None, action, resource })
+        asks.then_some(Self { org, subject, key: None, client: None, roles: None, action, resource })
     }
 }
 
-/// Asks the policies.
+/// Asks the policies. Who is held to some of his roles is not allowed what he is denied with all of them: a forbid may be
+/// about the roles that were taken away.
 pub(crate) fn judge(engine: &Engine, state: &State, question: &Question, now: DateTime<Utc>) -> Decision {
+    let narrowed = decide(engine, state, question, now);
+    if !narrowed.allowed || question.roles.is_none() {
+        return narrowed;
+    }
+    let whole = decide(engine, state, &Question { roles: None, ..question.clone() }, now);
+    if whole.allowed { narrowed } else { whole }
+}
+
+fn decide(engine: &Engine, state: &State, question: &Question, now: DateTime<Utc>) -> Decision {
     let (gathered, revision) = state.grounds_of(question, now);
     let denied = |why: Unanswerable| Decision {
         allowed: false,
@@ -146,7 +165,18 @@ pub(super) fn gather(
                 held && matches!(key.status, KeyStatus::Active | KeyStatus::Rotating)
                     && key.expires_at_s.is_none_or(|at| at > now.timestamp())
             });
-            Some(key.ok_or(Unanswerable::Credential)?)
+            let key = key.ok_or(Unanswerable::Credential)?;
+            let (_, org) = reader.org(key.org).ok_or(Unanswerable::Credential)?;
+            if org != OrgStatus::Active {
+                return Err(Unanswerable::Credential);
+            }
+            match question.client {
+                _ if key.allowed_cidrs.is_empty() => (),
+                None => return Err(Unanswerable::AddressRequired),
+                Some(client) if key.allowed_cidrs.iter().any(|network| network.contains(&client)) => (),
+                Some(_) => return Err(Unanswerable::AddressNotAllowed),
+            }
+            Some(key)
         }
         None => None,
     };

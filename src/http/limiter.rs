@@ -10,8 +10,8 @@ use super::{
     rates::{Class, Classes},
 };
 use crate::{
-    authorization::Holder,
-    kernel::{AccessClaims, Actor, Ctx, OrgId},
+    authorization::{Holder, UserFact},
+    kernel::{AccessClaims, Actor, Ctx, OrgId, UserStatus},
     ledger::network,
     platform::cache::{Rate, Taken},
 };
@@ -110,7 +110,9 @@ impl Charge {
                 count(Subject::Principal, limits.principal.0, &|| ctx.actor.principal());
                 let named = request.match_info().get("org").and_then(|name| extract::org(access, name));
                 let named = named.or_else(|| claims.and_then(|claims| claims.org_id));
-                named.filter(|org| state.member(identity, *org).is_some())
+                // A suspended member takes nothing of the others'.
+                let is_active = |user: UserFact| user.status == UserStatus::Active;
+                named.filter(|org| state.member(identity, *org).is_some_and(is_active))
             }
             Actor::Operator { .. } | Actor::Workload(_) => {
                 count(Subject::Principal, limits.principal.0, &|| ctx.actor.principal());

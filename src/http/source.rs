@@ -46,8 +46,9 @@ fn address(request: &HttpRequest, proxies: &Proxies) -> Option<IpAddr> {
 
 /// `None` stands for what is no address.
 fn hops(request: &HttpRequest, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
+    // A line that is no text says nothing, and must not be as if it were not there: then the proxy would be the client.
     let list = |name: header::HeaderName| -> Vec<String> {
-        let lines = request.headers().get_all(name).filter_map(|line| line.to_str().ok());
+        let lines = request.headers().get_all(name).map(|line| line.to_str().unwrap_or_default());
         lines.flat_map(|line| line.split(',')).map(|hop| hop.trim().to_owned()).collect()
     };
     match header {
@@ -76,7 +77,7 @@ fn parse(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::test::TestRequest;
+    use actix_web::{http::header::HeaderValue, test::TestRequest};
 
     fn seen(peer: &str, headers: &[(&str, &str)], trusted: &[&str]) -> String {
         told(ForwardedHeader::XForwardedFor, peer, headers, trusted)
@@ -119,5 +120,11 @@ mod tests {
         );
         let garbled = [("x-forwarded-for", "203.0.113.9, unknown")];
         assert_eq!(seen("10.0.0.1:1", &garbled, &["10.0.0.0/8"]), "unknown", "and not the proxy's own");
+        let bytes = HeaderValue::from_bytes(b"\xff, 10.0.0.2").unwrap();
+        let request = TestRequest::default().peer_addr("10.0.0.1:1".parse().unwrap());
+        let request = request.insert_header((header::X_FORWARDED_FOR, bytes)).to_http_request();
+        let networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxies = Proxies { networks, header: ForwardedHeader::XForwardedFor };
+        assert_eq!(of(&request, &proxies).address, None, "nor where the line is no text");
     }
 }

@@ -6,7 +6,7 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use identityd::{
     authorization::{PlatformRole, Role},
-    kernel::{OrgId, UserId},
+    kernel::{OrgId, UserId, UserStatus},
 };
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -243,4 +243,73 @@ async fn a_caller_can_demand_a_revision() {
     let ahead = at_least(newest + 1_000).await;
     assert_eq!((ahead.status, ahead.code().as_str()), (503, "REVISION_NOT_REACHED"), "{ahead:?}");
     assert_eq!(ahead.header("retry-after").as_deref(), Some("1"));
+}
+
+/// Whoever may not ask learns from a batch neither which slugs there are nor whose a key is.
+#[actix_web::test]
+async fn a_batch_tells_strangers_nothing_of_what_they_named() {
+    let scene = scene().await;
+    let sam = scene.app.org("sam", "other").await;
+    let key = scene.key(&["models:read"]).await;
+    let asked = |org: &str| {
+        let mut question = about(scene.bob, "orgs:read", "model/small");
+        question["subject"]["orgId"] = json!(org);
+        question
+    };
+    let body = json!({ "evaluations": [asked("acme"), asked("nobodys"), asked(&scene.org.to_string())] });
+    let told = scene.app.post("sam", BATCH, body).await["body"]["evaluations"].clone();
+    assert_eq!((&told[0]["question"], &told[0]["code"]), (&told[1]["question"], &told[1]["code"]), "{told}");
+    assert_eq!(told[0]["question"], told[2]["question"]);
+    let subject =
+        |id: &Value, org: Value| json!({ "type": "api_key", "id": id, "properties": { "orgId": org } });
+    let ask = async |id: &Value| {
+        let asked = json!({ "subject": subject(id, json!(scene.org)), "action": { "name": "orgs:read" },
+            "evaluations": [{ "resource": { "type": "model", "id": "small" } }] });
+        scene.app.post("sam", "/access/v1/evaluations", asked).await["body"]["evaluations"][0]["context"]
+            .clone()
+    };
+    let (known, unknown) = (ask(&key["apiKeyId"]).await, ask(&json!(sam)).await);
+    assert_eq!(known["question"]["principalType"], "api_key", "{known}");
+    assert_eq!((&known["code"], &unknown["code"]), (&json!("ORG_UNKNOWN"), &json!("ORG_UNKNOWN")));
+}
+
+#[actix_web::test]
+async fn to_be_held_to_fewer_roles_lifts_no_forbid() {
+    let scene = scene().await;
+    let identity = Some(scene.app.person("mia").await);
+    let both = [Role::Admin, Role::Manager];
+    let mia = scene.app.membership(scene.org, "mia", identity, UserStatus::Active, &both).await;
+    let owner =
+        scene.app.work().state().user_by_either(scene.org, scene.app.person("ada").await.uuid()).unwrap();
+    let held = |roles: &[&str]| {
+        let mut question = about(mia, "users:suspend", format!("user/{owner}"));
+        question["subject"]["roles"] = json!(roles);
+        question
+    };
+    for roles in [&["admin", "manager"][..], &["manager"], &["admin"]] {
+        assert_eq!(scene.told(held(roles)).await, no("OWNER_PROTECTED"), "{roles:?}");
+    }
+    let mut question = held(&[]);
+    question["subject"]["roles"] = json!(vec!["x"; 33]);
+    let answer = scene.app.post("ada", EVALUATE, question).await;
+    assert_eq!(answer["body"]["code"], "TOO_MANY_ROLES", "{answer}");
+}
+
+#[actix_web::test]
+async fn a_key_is_good_where_the_door_would_take_it() {
+    let scene = scene().await;
+    let path = format!("/v1/orgs/acme/users/{}/api-keys", scene.bob);
+    let body = json!({ "scopes": ["models:read"], "allowedCidrs": ["192.0.2.0/24"] });
+    let key = scene.app.post("ada", &path, body).await["body"]["apiKeyId"].clone();
+    for (client, code) in [
+        (Value::Null, "CLIENT_ADDRESS_REQUIRED"),
+        (json!("nowhere"), "CLIENT_ADDRESS_REQUIRED"),
+        (json!("198.51.100.1"), "CLIENT_ADDRESS_NOT_ALLOWED"),
+        (json!("192.0.2.9"), "ALLOWED"),
+        (json!("::ffff:192.0.2.9"), "ALLOWED"),
+    ] {
+        let mut question = about(scene.bob, "models:read", "model/small");
+        question["context"] = json!({ "apiKeyId": key, "clientIp": client });
+        assert_eq!(scene.told(question).await.1, code, "{client}");
+    }
 }

@@ -19,6 +19,9 @@ pub(super) const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(1);
 const ATTACKED_FROM: i32 = 100;
 /// Then all networks from which nobody got in lately have one attempt together in this time.
 pub(super) const TURN: TimeDelta = TimeDelta::seconds(5);
+/// What stands longer is no turn but the stop of a release that had none. Far longer than a request takes and clocks differ:
+/// a turn that was taken by a later clock is not free to an earlier one.
+pub(super) const TURN_MAX: TimeDelta = TimeDelta::hours(1);
 /// Where so many of these failed within a day, none more is tried: who guesses does not take the turns of who does not.
 const TURNS_FAILED_MAX: i32 = 3;
 /// From where its owner got in so lately, he does not wait for others.
@@ -71,9 +74,9 @@ impl Known {
         (self.failures_here >= TURNS_FAILED_MAX && left > TimeDelta::zero()).then_some(left)
     }
 
-    /// How long somebody else has the turn. What stands longer is of a release that had no turns.
+    /// How long somebody else has the turn.
     pub(super) fn turn_ends_in(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
-        self.turn_until.map(|until| until - now).filter(|left| *left > TimeDelta::zero() && *left <= TURN)
+        self.turn_until.map(|until| until - now).filter(|left| *left > TimeDelta::zero() && *left <= TURN_MAX)
     }
 }
 

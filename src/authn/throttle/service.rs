@@ -48,7 +48,7 @@ pub(in crate::authn) async fn check(
 ) -> Result<Result<Queue, Throttled>, WorkError> {
     let Subjects { account, network, is_network_known } = subjects;
     work.upkeep(Upkeep::Throttle, async |tx| {
-        let known: Known = store::find(tx, account, network).await?;
+        let known: Known = store::find(tx, account, network, ctx.now).await?;
         if let Some(wait) = known.wait(ctx.now) {
             return Ok(Err(Throttled::Failures(whole_seconds(wait))));
         }

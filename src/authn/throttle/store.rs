@@ -1,5 +1,5 @@
 //! All SQL on failures.
-use super::model::{FAMILIAR_FOR, FORGOTTEN_AFTER, HERE, Known, Ladder, NETWORK, TURN};
+use super::model::{FAMILIAR_FOR, FORGOTTEN_AFTER, HERE, Known, Ladder, NETWORK, TURN, TURN_MAX};
 use crate::{
     authn::schema::{login_networks, login_throttle},
     work::{Tx, UpkeepTx},
@@ -34,21 +34,25 @@ struct Row {
     last_success_at: Option<DateTime<Utc>>,
 }
 
-/// What is known of an account and a network.
+/// What is known of an account and a network. Whose network it has been lately does not wait for what others in it tried
+/// at other accounts.
 pub(super) async fn find(
     tx: &mut UpkeepTx<'_>,
     account: &[u8; 32],
     network: &[u8; 32],
+    now: DateTime<Utc>,
 ) -> QueryResult<Known> {
     let row: Row = sql_query(
         "SELECT a.failures, a.last_failure_at, a.blocked_until AS turn_until,
-           greatest(n.blocked_until, h.blocked_until) AS blocked_until, h.failures AS failures_here,
+           CASE WHEN h.last_success_at > $3 THEN h.blocked_until ELSE greatest(n.blocked_until, h.blocked_until) END
+             AS blocked_until, h.failures AS failures_here,
            h.last_failure_at AS last_failure_here_at, h.last_success_at
          FROM (SELECT 1) AS one LEFT JOIN login_throttle a ON a.subject = $1 LEFT JOIN login_throttle n ON n.subject = $2
            LEFT JOIN login_networks h ON h.account = $1 AND h.network = $2",
     )
     .bind::<st::Binary, _>(&account[..])
     .bind::<st::Binary, _>(&network[..])
+    .bind::<st::Timestamptz, _>(now - FAMILIAR_FOR)
     .get_result(tx.conn())
     .await?;
     Ok(Known {
@@ -71,7 +75,7 @@ pub(super) async fn take_turn(
     let free = login_throttle::blocked_until
         .is_null()
         .or(login_throttle::blocked_until.le(now))
-        .or(login_throttle::blocked_until.gt(now + TURN));
+        .or(login_throttle::blocked_until.gt(now + TURN_MAX));
     let of_account = login_throttle::table.find(&account[..]).filter(free.assume_not_null());
     let taken = diesel::update(of_account)
         .set(login_throttle::blocked_until.eq(now + TURN))

@@ -4,6 +4,7 @@ use super::{
     service,
 };
 use crate::{
+    authorization::{Denied, Permit},
     http::{
         auth::{Access, Caller},
         extract::{self, Json},
@@ -14,12 +15,17 @@ use crate::{
         decision_log::DecisionLog,
         decisions::{self, Answer, Asked, PolicyError, QUESTIONS_MAX},
     },
+    work::WorkError,
 };
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, get, http::StatusCode, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{future::Future, pin::Pin};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    future::Future,
+    pin::Pin,
+};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
@@ -122,6 +128,7 @@ struct Asker<'a> {
     access: &'a Access,
     ctx: &'a Ctx,
     home: OrgId,
+    permits: HashMap<OrgId, Result<Permit, Denied>>,
 }
 
 impl<'a> Asker<'a> {
@@ -130,25 +137,80 @@ impl<'a> Asker<'a> {
             Actor::Key { key } => access.work.state().key(key).map(|key| key.org),
             _ => claims.as_ref().and_then(|claims| claims.org_id),
         };
-        Self { request, access, ctx, home: home.unwrap_or(extract::NO_ORG) }
+        Self { request, access, ctx, home: home.unwrap_or(extract::NO_ORG), permits: HashMap::new() }
     }
 
-    async fn asked(&self, question: Complete) -> Result<Asked, PolicyError> {
-        let work = &self.access.work;
-        let named =
-            question.subject.properties.org_id.as_ref().or(question.resource.properties.org_id.as_ref());
-        let org = match named {
-            Some(name) => extract::org_of(self.request, self.access, name).await,
-            None => service::org(work, self.ctx, self.home, &question.subject),
+    /// Whose question it is: named by the subject, by the resource, or found. Where the two name different ones, the
+    /// resource is elsewhere.
+    async fn org(&self, question: &mut Complete) -> OrgId {
+        let named = async |name: &str| extract::org_of(self.request, self.access, name).await;
+        let (subject, resource) = (&question.subject.properties.org_id, &question.resource.properties.org_id);
+        let elsewhere = match resource {
+            Some(name) => Some(named(name).await),
+            None => None,
         };
-        decisions::reach(work, question.context.at_least_revision).await?;
-        service::asked(work, org, question).bounded()
+        let org = match (subject, elsewhere) {
+            (Some(name), _) => named(name).await,
+            (None, Some(org)) => org,
+            (None, None) => service::org(&self.access.work, self.ctx, self.home, &question.subject),
+        };
+        if elsewhere.is_some_and(|elsewhere| elsewhere != org) {
+            question.resource.kind.clear();
+        }
+        org
     }
 
-    async fn one(&self, question: Complete) -> Result<Answer, Problem> {
-        let asked = self.asked(question).await.map_err(Problem::from).map_err(bad)?;
-        let permit = decisions::permit(&self.access.work, self.ctx, asked.org_id).await?;
-        Ok(decisions::answer(&self.access.work, self.ctx, &permit, asked))
+    /// Asked once an org, however many questions are about it.
+    async fn permit(&mut self, org: OrgId) -> Result<&Permit, WorkError> {
+        let permit = match self.permits.entry(org) {
+            Entry::Occupied(asked) => asked.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(match decisions::permit(&self.access.work, self.ctx, org).await {
+                    Ok(permit) => Ok(permit),
+                    Err(WorkError::Denied(denied)) => Err(denied),
+                    Err(error) => return Err(error),
+                })
+            }
+        };
+        permit.as_ref().map_err(|denied| denied.clone().into())
+    }
+
+    async fn ask(&mut self, mut question: Complete) -> Result<Answer, PolicyError> {
+        let (access, ctx, org) = (self.access, self.ctx, self.org(&mut question).await);
+        let at_least = question.context.at_least_revision;
+        let permit = self.permit(org).await?;
+        decisions::reach(&access.work, at_least).await?;
+        let asked = service::asked(&access.work, org, question).bounded()?;
+        Ok(decisions::answer(&access.work, ctx, permit, asked))
+    }
+
+    /// The answer to one of many, none of which is all of them's affair.
+    async fn ask_one(
+        &mut self,
+        question: Result<Complete, &str>,
+    ) -> Result<(Answer, Option<ItemError>), Problem> {
+        let (work, ctx) = (&self.access.work, self.ctx);
+        let message = match question {
+            Err(member) => format!("{member} is missing"),
+            Ok(question) => {
+                let sent = question.clone();
+                match self.ask(question).await {
+                    Ok(answer) => return Ok((answer, None)),
+                    Err(PolicyError::Work(WorkError::Denied(_))) => {
+                        let sent = service::as_sent(extract::NO_ORG, sent);
+                        return Ok((decisions::refused(work, ctx, sent, "ORG_UNKNOWN"), None));
+                    }
+                    Err(error @ (PolicyError::TooLong(_) | PolicyError::TooManyRoles(_))) => {
+                        error.to_string()
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let home = self.home;
+        self.permit(home).await?;
+        let refused = decisions::refused(work, ctx, Asked::nothing(home), "QUESTION_INVALID");
+        Ok((Answer { on_record: true, ..refused }, Some(ItemError { message, status: 400 })))
     }
 }
 
@@ -191,7 +253,10 @@ fn example() -> Value {
         "action": { "name": "inference:invoke" }, "resource": entity("model", "small"),
     })),
     extensions(("x-action" = json!("policies:evaluate"))),
-    responses((status = 200, description = "The decision", body = Decided, example = json!(example())))
+    responses(
+        (status = 200, description = "The decision", body = Decided, example = json!(example())),
+        (status = 404, description = "There is no such organization, or it is not for the caller to ask about"),
+    )
 )]
 #[post("/access/v1/evaluation")]
 async fn evaluation(
@@ -212,7 +277,9 @@ async fn single(
     log: &DecisionLog,
     question: Complete,
 ) -> Result<HttpResponse, Problem> {
-    let answer = (Asker::of(request, access, caller).one(question).await?, None);
+    let answer =
+        Asker::of(request, access, caller).ask(question).await.map_err(Problem::from).map_err(bad)?;
+    let answer = (answer, None);
     log.record_decisions(answer.0.decided(&caller.0).into_iter().collect()).await?;
     let mut told = Decided::of(&answer);
     told.context.signature = Some(decisions::signed(&access.work, &told)?);
@@ -224,6 +291,7 @@ async fn single(
 #[schema(as = AuthzenDecisions)]
 struct AllDecided<'a> {
     context: Signature,
+    #[schema(required = false)]
     evaluations: Vec<Decided<'a>>,
 }
 
@@ -250,8 +318,11 @@ struct Signature {
         "options": { "evaluations_semantic": "execute_all" },
     })),
     extensions(("x-action" = json!("policies:evaluate"))),
-    responses((status = 200, description = "The decisions", body = AllDecided,
-        example = json!({ "context": { "signature": "eyJhbGciOiJFZERTQSIs…..q1…" }, "evaluations": [example()] })))
+    responses(
+        (status = 200, description = "The decisions; of one question alone the decision", body = AllDecided,
+            example = json!({ "context": { "signature": "eyJhbGciOiJFZERTQSIs…..q1…" }, "evaluations": [example()] })),
+        (status = 404, description = "There is no such organization, or it is not for the caller to ask about"),
+    )
 )]
 #[post("/access/v1/evaluations")]
 async fn evaluations(
@@ -269,30 +340,18 @@ async fn evaluations(
     if evaluations.len() > QUESTIONS_MAX {
         return Err(bad(PolicyError::TooMany(QUESTIONS_MAX).into()));
     }
-    let (asker, work) = (Asker::of(&request, &access, &caller), &access.work);
+    shared.bounded().map_err(Problem::from).map_err(bad)?;
+    let (mut asker, work) = (Asker::of(&request, &access, &caller), &access.work);
     let mut answers = Vec::with_capacity(evaluations.len());
     for question in evaluations {
-        let told = match question.complete(&shared) {
-            Err(member) => {
-                let nothing = Asked::nothing(asker.home);
-                let refused = decisions::refused(work, asker.ctx, nothing, "QUESTION_INCOMPLETE");
-                (refused, Some(ItemError::missing(member)))
-            }
-            Ok(question) => {
-                let asked = asker.asked(question).await.map_err(Problem::from).map_err(bad)?;
-                match decisions::permitted(decisions::permit(work, asker.ctx, asked.org_id).await)? {
-                    Some(permit) => (decisions::answer(work, asker.ctx, &permit, asked), None),
-                    None => (decisions::refused(work, asker.ctx, asked, "ORG_UNKNOWN"), None),
-                }
-            }
-        };
+        let told = asker.ask_one(question.complete(&shared)).await?;
         let ends = options.evaluations_semantic.ends_with(told.0.allowed);
         answers.push(told);
         if ends {
             break;
         }
     }
-    log.record_decisions(answers.iter().filter_map(|(answer, _)| answer.decided(asker.ctx)).collect())
+    log.record_decisions(answers.iter().filter_map(|(answer, _)| answer.decided(&caller.0)).collect())
         .await?;
     let decided = answers.iter().map(Decided::of).collect();
     let mut told = AllDecided { context: Signature::default(), evaluations: decided };

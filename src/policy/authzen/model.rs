@@ -1,7 +1,11 @@
 //! Requests of the OpenID `AuthZEN` Authorization API 1.0. Members that it does not know are ignored.
-use crate::http::{extract, problem::Problem};
+use crate::{
+    http::{extract, problem::Problem},
+    policy::decisions::{PolicyError, bounded},
+};
 use actix_web::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// A subject or a resource.
@@ -12,7 +16,8 @@ pub(super) struct Entity {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) id: String,
-    #[serde(default, deserialize_with = "extract::or_default")]
+    #[serde(default, deserialize_with = "extract::object_or_default")]
+    #[schema(value_type = Option<Properties>)]
     pub(super) properties: Properties,
 }
 
@@ -22,10 +27,8 @@ pub(super) struct Entity {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Properties {
     /// The organization: UUID or slug. Left out: the subject's, or the caller's.
-    #[schema(nullable = false)]
     pub(super) org_id: Option<String>,
     /// Of a subject: only as far as these roles go.
-    #[schema(nullable = false)]
     pub(super) roles: Option<Vec<String>>,
 }
 
@@ -43,11 +46,12 @@ pub(super) struct Verb {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Circumstances {
     /// The API key that the subject came with: its scopes bound the answer.
-    #[schema(nullable = false)]
     pub(super) api_key_id: Option<String>,
+    /// Where the subject came from: a key that is bound to networks needs it.
+    pub(super) client_ip: Option<String>,
     /// The answer must be as new as this revision.
     #[serde(default, deserialize_with = "crate::policy::decisions::revision")]
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,18}$")]
     pub(super) at_least_revision: Option<i64>,
 }
 
@@ -55,13 +59,13 @@ pub(super) struct Circumstances {
 #[derive(Clone, Default, Deserialize, ToSchema)]
 #[schema(as = AuthzenEvaluation)]
 pub(super) struct Evaluation {
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "extract::object")]
     pub(super) subject: Option<Entity>,
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "extract::object")]
     pub(super) action: Option<Verb>,
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "extract::object")]
     pub(super) resource: Option<Entity>,
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "extract::object")]
     pub(super) context: Option<Circumstances>,
 }
 
@@ -73,10 +77,17 @@ pub(super) struct Evaluations {
     #[serde(flatten)]
     pub(super) shared: Evaluation,
     /// None: one question, the shared one.
-    #[serde(default, deserialize_with = "extract::or_default")]
+    #[serde(default, deserialize_with = "questions")]
+    #[schema(value_type = Option<Vec<Evaluation>>)]
     pub(super) evaluations: Vec<Evaluation>,
-    #[serde(default, deserialize_with = "extract::or_default")]
+    #[serde(default, deserialize_with = "extract::object_or_default")]
+    #[schema(value_type = Option<Options>)]
     pub(super) options: Options,
+}
+
+fn questions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Evaluation>, D::Error> {
+    let all = Option::<Vec<Map<String, Value>>>::deserialize(deserializer)?.unwrap_or_default();
+    all.into_iter().map(|one| Evaluation::deserialize(Value::Object(one)).map_err(D::Error::custom)).collect()
 }
 
 /// How many questions are gone through.
@@ -84,6 +95,7 @@ pub(super) struct Evaluations {
 #[schema(as = AuthzenOptions)]
 pub(super) struct Options {
     #[serde(default, deserialize_with = "extract::or_default")]
+    #[schema(value_type = Option<Semantic>)]
     pub(super) evaluations_semantic: Semantic,
 }
 
@@ -113,6 +125,7 @@ impl Semantic {
 }
 
 /// A question with nothing left out.
+#[derive(Clone)]
 pub(super) struct Complete {
     pub(super) subject: Entity,
     pub(super) action: Verb,
@@ -121,6 +134,17 @@ pub(super) struct Complete {
 }
 
 impl Evaluation {
+    /// What many questions share is copied for each: it is looked at before.
+    pub(super) fn bounded(&self) -> Result<(), PolicyError> {
+        let entities = [&self.subject, &self.resource].into_iter().flatten();
+        let words = entities.clone().flat_map(|entity| [&entity.kind, &entity.id]);
+        let words = words.chain(self.action.iter().map(|action| &action.name));
+        let words = words.chain(self.context.iter().filter_map(|context| context.api_key_id.as_ref()));
+        let words = words.chain(entities.clone().filter_map(|entity| entity.properties.org_id.as_ref()));
+        let roles = entities.filter_map(|entity| entity.properties.roles.as_ref());
+        bounded(words, roles)
+    }
+
     /// Takes from the shared what it leaves out itself. `Err`: what is in neither.
     pub(super) fn complete(self, shared: &Self) -> Result<Complete, &'static str> {
         Ok(Complete {
@@ -138,12 +162,6 @@ impl Evaluation {
 pub(super) struct ItemError {
     pub(super) message: String,
     pub(super) status: u16,
-}
-
-impl ItemError {
-    pub(super) fn missing(member: &str) -> Self {
-        Self { message: format!("{member} is missing"), status: 400 }
-    }
 }
 
 /// As a request that cannot be read is refused there.

@@ -51,7 +51,7 @@ impl Decided {
     /// What is kept of it.
     pub(super) fn entry(&self) -> Value {
         let resource = match self.resource_type.as_str() {
-            "model" => word(&self.resource_id),
+            "model" | "organization" => word(&self.resource_id),
             _ => id(&self.resource_id),
         };
         let policies: Vec<&str> = self.policy_ids.iter().filter_map(|id| word(id)).take(NAMED_MAX).collect();

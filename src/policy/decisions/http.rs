@@ -18,13 +18,25 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Value, json};
-use std::collections::{HashMap, hash_map::Entry};
-use utoipa::{IntoParams, ToSchema};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        RefOr,
+        schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+    },
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 /// Questions of one request.
 pub(in crate::policy) const QUESTIONS_MAX: usize = 100;
+
+/// More digits than any revision will have.
+const REVISION_DIGITS_MAX: usize = 18;
 
 /// Its routes.
 pub(in crate::policy) fn routes(config: &mut ServiceConfig<'_>) {
@@ -39,10 +51,11 @@ struct Evaluation {
     action: String,
     /// `{type, id}`, or both in one string, `type/id`.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Object)]
+    #[schema(schema_with = resource_schema)]
     resource: Named,
     /// What else the caller knows. Unknown members are ignored.
-    #[serde(default, deserialize_with = "extract::or_default")]
+    #[serde(default, deserialize_with = "extract::object_or_default")]
+    #[schema(value_type = Option<ContextBody>)]
     context: ContextBody,
 }
 
@@ -56,7 +69,6 @@ struct SubjectBody {
     /// `user` or `service_account`.
     principal_type: String,
     /// Only as far as these roles go. They give nothing that the principal does not have; left out: all it has.
-    #[schema(nullable = false)]
     roles: Option<Vec<String>>,
 }
 
@@ -64,11 +76,12 @@ struct SubjectBody {
 #[serde(rename_all = "camelCase")]
 struct ContextBody {
     /// The API key that the principal came with: its scopes bound the answer.
-    #[schema(nullable = false)]
     api_key_id: Option<String>,
+    /// Where the principal came from: a key that is bound to networks needs it.
+    client_ip: Option<String>,
     /// The answer must be as new as this revision: 503 `REVISION_NOT_REACHED` if it cannot be.
     #[serde(default, deserialize_with = "revision")]
-    #[schema(value_type = Option<String>, nullable = false, pattern = "^[0-9]{1,18}$")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,18}$")]
     at_least_revision: Option<i64>,
 }
 
@@ -76,7 +89,7 @@ struct ContextBody {
 #[into_params(parameter_in = Query)]
 struct Signing {
     /// `none`: the answer is not signed, which costs less than half.
-    #[param(required = false, value_type = String, pattern = "^(none|jws)$")]
+    #[param(required = false, value_type = String, pattern = "^(none|jws)?$")]
     signature: Option<String>,
 }
 
@@ -88,6 +101,21 @@ impl Signing {
             Some(_) => Err(Problem::invalid("signature", "SIGNATURE_UNKNOWN", "signature is jws or none")),
         }
     }
+}
+
+fn resource_schema() -> impl Into<RefOr<Schema>> {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^/]*/"));
+    let parts = ObjectBuilder::new()
+        .property("type", ObjectBuilder::new().schema_type(Type::String))
+        .property("id", ObjectBuilder::new().schema_type(Type::String))
+        .required("type")
+        .required("id");
+    OneOfBuilder::new().item(parts).item(text)
+}
+
+/// What is no address says nothing.
+pub(in crate::policy) fn address(text: &str) -> Option<IpAddr> {
+    text.trim().parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// `{type, id}` or `type/id`.
@@ -102,16 +130,14 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> 
     Ok(Named { id, kind })
 }
 
-/// A revision in decimal; a number is taken too.
+/// A revision in decimal.
 pub(in crate::policy) fn revision<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<i64>, D::Error> {
-    let revision = match Value::deserialize(deserializer)? {
-        Value::Null => return Ok(None),
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) => number.as_i64(),
-        _ => None,
-    };
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let is_decimal =
+        (1..=REVISION_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let revision = is_decimal.then(|| text.parse().ok()).flatten();
     revision.map(Some).ok_or_else(|| D::Error::custom("expected a revision, in decimal"))
 }
 
@@ -194,6 +220,7 @@ impl Evaluation {
         let asked = Asked {
             action: self.action,
             api_key_id: self.context.api_key_id,
+            client_ip: self.context.client_ip.as_deref().and_then(address),
             org_id: org,
             principal_id: self.subject.principal_id,
             principal_type: self.subject.principal_type,
@@ -217,7 +244,10 @@ impl Evaluation {
         "action": "inference:invoke", "resource": { "type": "model", "id": "small" },
     })),
     extensions(("x-action" = json!("policies:evaluate"))),
-    responses((status = 200, description = "The decision", body = Evaluated, example = json!(example())))
+    responses(
+        (status = 200, description = "The decision", body = Evaluated, example = json!(example())),
+        (status = 404, description = "There is no such organization, or it is not for the caller to ask about"),
+    )
 )]
 #[post("/v1/policy/evaluate")]
 async fn evaluate(
@@ -285,19 +315,22 @@ async fn evaluate_batch(
     if !(1..=QUESTIONS_MAX).contains(&body.evaluations.len()) {
         return Err(PolicyError::TooMany(QUESTIONS_MAX).into());
     }
-    let newest = body.evaluations.iter().filter_map(|one| one.context.at_least_revision).max();
-    service::reach(work, newest).await?;
     let (mut permits, mut answers) = (HashMap::new(), Vec::with_capacity(body.evaluations.len()));
     for evaluation in body.evaluations {
         let org = extract::org_of(&request, &access, &evaluation.subject.org_id).await;
+        let at_least = evaluation.context.at_least_revision;
         let asked = evaluation.into_asked(org)?;
         let permit = match permits.entry(org) {
             Entry::Occupied(asked) => asked.into_mut(),
             Entry::Vacant(place) => place.insert(permitted(service::permit(work, &ctx, org).await)?),
         };
         answers.push(match permit {
-            Some(permit) => service::answer(work, &ctx, permit, asked),
-            None => service::refused(work, &ctx, asked, "ORG_UNKNOWN"),
+            Some(permit) => {
+                service::reach(work, at_least).await?;
+                service::answer(work, &ctx, permit, asked)
+            }
+            // By its slug it was found; that it was is not for the caller to know.
+            None => service::refused(work, &ctx, Asked { org_id: extract::NO_ORG, ..asked }, "ORG_UNKNOWN"),
         });
     }
     decisions.record_decisions(answers.iter().filter_map(|answer| answer.decided(&ctx)).collect()).await?;
@@ -310,7 +343,7 @@ async fn evaluate_batch(
 }
 
 /// A denial is one question's; what is wrong with us is everybody's.
-pub(in crate::policy) fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
+fn permitted<P>(asked: Result<P, WorkError>) -> Result<Option<P>, WorkError> {
     match asked {
         Ok(permit) => Ok(Some(permit)),
         Err(WorkError::Denied(_)) => Ok(None),

@@ -5,6 +5,6 @@ mod model;
 mod service;
 
 pub(super) use error::PolicyError;
-pub(super) use http::{QUESTIONS_MAX, permitted, revision};
-pub(super) use model::{Answer, Asked, Named};
+pub(super) use http::{QUESTIONS_MAX, address, revision};
+pub(super) use model::{Answer, Asked, Named, bounded};
 pub(super) use service::{answer, permit, reach, refused, signed};

@@ -6,11 +6,14 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use std::net::IpAddr;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Longer names name nothing of ours, and would be echoed.
 const NAME_CHARS_MAX: usize = 512;
+/// There are no more roles than that.
+const ROLES_MAX: usize = 32;
 
 /// Something by its type and id.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -33,6 +36,10 @@ pub(in crate::policy) struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(in crate::policy) api_key_id: Option<String>,
+    /// Where the principal came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, nullable = false)]
+    pub(in crate::policy) client_ip: Option<IpAddr>,
     /// The principal's organization.
     #[schema(value_type = Uuid)]
     pub(in crate::policy) org_id: OrgId,
@@ -53,27 +60,45 @@ impl Asked {
     pub(in crate::policy) fn nothing(org_id: OrgId) -> Self {
         let resource = Named { id: String::new(), kind: String::new() };
         let (action, principal_id, principal_type) = (String::new(), String::new(), String::new());
-        Self { action, api_key_id: None, org_id, principal_id, principal_type, resource, roles: None }
+        Self {
+            action,
+            api_key_id: None,
+            client_ip: None,
+            org_id,
+            principal_id,
+            principal_type,
+            resource,
+            roles: None,
+        }
     }
 
     /// Refuses what is too long to be echoed.
     pub(in crate::policy) fn bounded(self) -> Result<Self, PolicyError> {
-        let named = [
-            ("action", Some(&self.action)),
-            ("context.apiKeyId", self.api_key_id.as_ref()),
-            ("subject", Some(&self.principal_id)),
-            ("subject", Some(&self.principal_type)),
-            ("resource", Some(&self.resource.id)),
-            ("resource", Some(&self.resource.kind)),
-        ];
-        let roles = self.roles.iter().flatten().map(|role| ("roles", role));
-        let named = named.into_iter().filter_map(|(field, text)| Some((field, text?)));
-        let long = named.chain(roles).find(|(_, text)| text.chars().nth(NAME_CHARS_MAX).is_some());
-        match long.map(|(field, _)| field) {
-            Some(field) => Err(PolicyError::TooLong(field)),
-            None => Ok(self),
+        let Named { id, kind } = &self.resource;
+        let words = [&self.action, &self.principal_id, &self.principal_type, id, kind].into_iter();
+        bounded(words.chain(&self.api_key_id), &self.roles)?;
+        Ok(self)
+    }
+}
+
+/// Names are as long, and roles as many, as ours can be.
+pub(in crate::policy) fn bounded<'a>(
+    words: impl IntoIterator<Item = &'a String>,
+    roles: impl IntoIterator<Item = &'a Vec<String>>,
+) -> Result<(), PolicyError> {
+    let is_long = |word: &String| word.chars().nth(NAME_CHARS_MAX).is_some();
+    if words.into_iter().any(is_long) {
+        return Err(PolicyError::TooLong("question"));
+    }
+    for roles in roles {
+        if roles.len() > ROLES_MAX {
+            return Err(PolicyError::TooManyRoles(ROLES_MAX));
+        }
+        if roles.iter().any(is_long) {
+            return Err(PolicyError::TooLong("roles"));
         }
     }
+    Ok(())
 }
 
 /// The answer to one question.

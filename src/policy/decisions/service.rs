@@ -97,7 +97,7 @@ fn question(work: &Work, ctx: &Ctx, permit: &Permit, asked: &Asked) -> Result<Qu
     };
     let mut question =
         Question::new(permit, subject, action, resource).ok_or(Unanswerable::Principal.code())?;
-    (question.key, question.roles) = (key, asked.roles.clone());
+    (question.key, question.client, question.roles) = (key, asked.client_ip, asked.roles.clone());
     Ok(question)
 }
 
